@@ -1,0 +1,126 @@
+"""Everything that can go wrong.
+
+NodeError
+ |- SettingsError            a key, its file, the allowed values           exit code 2
+ |- Refused(status)          an instance is not taken
+ |   |- InvalidIdentifier    0xC000   |- Unreadable          0xC000
+ |   |- Mismatch             0xA900   |- DuplicateInstance   0xC001
+ |   |- StoreFull            0xA700
+ |- StudyError               instances that cannot become a Scan
+ |   |- GeometryUnknown      |- UnsupportedPixels   |- Incomplete
+ |- AnalysisError            |- WeightsMismatch
+ |- ReportError              an object that cannot be written rightly
+ |- DeliveryError            a destination did not take the results
+     |- Unreachable          retried                 |- Busy         retried (0xA7xx)
+     |- Declined             a dead letter (0xA9xx, 0xCxxx)
+
+Statuses: PS3.4 table B.2-1. Each error keeps the UIDs of what it is about; none holds patient data.
+"""
+
+
+class NodeError(Exception):
+    """Something the person who runs the node, or the sender, can act upon."""
+
+
+class SettingsError(NodeError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class Refused(NodeError):
+    """An instance is not taken; ``status`` is the C-STORE status the sender gets."""
+
+    status = 0xC000
+
+    def __init__(self, sop_instance_uid: str, reason: str) -> None:
+        super().__init__(sop_instance_uid, reason)
+        self.sop_instance_uid = sop_instance_uid
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"instance {self.sop_instance_uid or '(no UID)'} refused: {self.reason}"
+
+
+class InvalidIdentifier(Refused):
+    """A UID is missing or is not a UID (PS3.5 section 9.1)."""
+
+
+class Unreadable(Refused):
+    """The data set cannot be parsed, or is empty."""
+
+
+class Mismatch(Refused):
+    """The data set is another one than the command announced."""
+
+    status = 0xA900
+
+
+class DuplicateInstance(Refused):
+    """The same SOP Instance UID arrived before with other content."""
+
+    status = 0xC001
+
+
+class StoreFull(Refused):
+    """Disk or database cannot take the instance now; the sender should try again."""
+
+    status = 0xA700
+
+
+class StudyError(NodeError):
+    """The instances of a study cannot become a Scan."""
+
+    def __init__(self, study_uid: str, reason: str) -> None:
+        super().__init__(study_uid, reason)
+        self.study_uid = study_uid
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"study {self.study_uid}: {self.reason}"
+
+
+class GeometryUnknown(StudyError):
+    """A distance is needed that neither the object nor the configuration gives."""
+
+
+class UnsupportedPixels(StudyError):
+    """The pixels cannot be decoded, or are of a kind no analysis takes."""
+
+
+class Incomplete(StudyError):
+    """Frames are missing, or there are too few for a volume."""
+
+
+class AnalysisError(NodeError):
+    """An analysis cannot run."""
+
+
+class WeightsMismatch(AnalysisError):
+    """The weights file is not the one its card names."""
+
+
+class ReportError(NodeError):
+    """A result cannot be written as a right DICOM object."""
+
+
+class DeliveryError(NodeError):
+    """A destination did not take the results."""
+
+    def __init__(self, destination: str, reason: str) -> None:
+        super().__init__(destination, reason)
+        self.destination = destination
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"destination {self.destination}: {self.reason}"
+
+
+class Unreachable(DeliveryError):
+    """No association could be made, or it broke."""
+
+
+class Busy(DeliveryError):
+    """The destination is out of resources (0xA7xx)."""
+
+
+class Declined(DeliveryError):
+    """The destination refuses the object for good (0xA9xx, 0xCxxx, no presentation context)."""

@@ -1,0 +1,107 @@
+"""What is carried from stage to stage: the DICOM side of a study beside the Scans made from it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+
+from models.scan import Scan
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """One received instance as the index remembers it."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    path: Path
+    calling_ae: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFrame:
+    """One frame: position of its instance in ``Source.paths``, and its 1-based number (None: single-frame)."""
+
+    instance: int
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one kind of pixels came from: the instances, and for each slice of the Scan its frame."""
+
+    paths: tuple[Path, ...]
+    frames: tuple[SourceFrame, ...]
+
+    def headers(self) -> tuple[Dataset, ...]:
+        """The instances' data sets without pixel data, in the order of ``paths``."""
+        return tuple(dcmread(path, stop_before_pixels=True) for path in self.paths)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Acquisition:
+    """One Scan and its sources; the first is the B-mode (or only) source, whose frames results refer to."""
+
+    scan: Scan
+    sources: tuple[Source, ...]
+
+    def __post_init__(self) -> None:
+        for source in self.sources:
+            if len(source.frames) != self.scan.shape[0]:
+                raise ValueError(f"{self.scan.shape[0]} slices, but {len(source.frames)} source frames")
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """An instance that became part of no Scan, and why."""
+
+    sop_instance_uid: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """All that one version (generation) of a study's instance list gives."""
+
+    study_uid: str
+    generation: int
+    acquisitions: tuple[Acquisition, ...]
+    unused: tuple[Unused, ...] = ()
+
+    def save(self, folder: Path) -> None:
+        """Write scans and source references into an existing folder."""
+        entries = []
+        for number, acquisition in enumerate(self.acquisitions):
+            acquisition.scan.save(folder / f"scan-{number}.npz")
+            entries.append([
+                {
+                    "paths": [str(path) for path in source.paths],
+                    "frames": [[frame.instance, frame.number] for frame in source.frames],
+                }
+                for source in acquisition.sources
+            ])
+        text = {
+            "study_uid": self.study_uid, "generation": self.generation, "acquisitions": entries,
+            "unused": [[item.sop_instance_uid, item.reason] for item in self.unused],
+        }
+        (folder / "study.json").write_text(json.dumps(text), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Study":
+        """Read what ``save`` wrote."""
+        text = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        acquisitions = tuple(
+            Acquisition(
+                Scan.load(folder / f"scan-{number}.npz"),
+                tuple(
+                    Source(
+                        tuple(Path(path) for path in source["paths"]),
+                        tuple(SourceFrame(*frame) for frame in source["frames"]),
+                    )
+                    for source in sources
+                ),
+            )
+            for number, sources in enumerate(text["acquisitions"])
+        )
+        return cls(text["study_uid"], text["generation"], acquisitions, tuple(Unused(*u) for u in text["unused"]))

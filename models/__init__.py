@@ -1,0 +1,1 @@
+"""The knowledge: what is learned, measured and simulated. Knows nothing of DICOM."""

@@ -1,0 +1,40 @@
+"""The seam: what an analysis is, and how one is loaded by its import path."""
+
+from importlib import import_module
+from typing import Protocol, runtime_checkable
+
+from models.findings import Findings
+from models.scan import Scan
+
+
+class Refusal(Exception):
+    """An analysis declines a scan, for a reason that is told to the people who sent it."""
+
+
+@runtime_checkable
+class Analysis(Protocol):
+    """One analysis: layers, fascia, muscle or disc.
+
+    ``accepts`` is a cheap look at modality and channels. ``run`` returns Findings on the scan's own grid or
+    raises Refusal with a sentence a radiographer understands.
+    """
+
+    name: str
+    version: str
+
+    def accepts(self, scan: Scan) -> bool: ...
+
+    def run(self, scan: Scan) -> Findings: ...
+
+    def prepare(self, device: str, threads: int) -> None:
+        """Choose the device (auto, cpu, cuda) and the number of threads (0 = all) before the first run."""
+        ...
+
+
+def load(path: str) -> Analysis:
+    """Import ``package.module:object``. Raises ImportError or AttributeError naming what is missing."""
+    module, _, name = path.partition(":")
+    analysis = getattr(import_module(module), name)
+    if not isinstance(analysis, Analysis):
+        raise TypeError(f"{path} is no analysis: it lacks name, version, accepts, run or prepare")
+    return analysis
