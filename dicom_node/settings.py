@@ -131,7 +131,7 @@ def _override(data: dict[str, Any], variable: str, text: str) -> None:
                 raise SettingsError(f"{variable}: {part!r} is no entry of a list of {len(where)}")
             if int(part) == len(where):
                 where.append({})
-            part = int(part)  # type: ignore[assignment]  # noqa: PLW2901
+            part = int(part)  # type: ignore[assignment]
         elif not isinstance(where, dict):
             raise SettingsError(f"{variable}: {part!r} is not a section")
         if is_last:
@@ -224,7 +224,7 @@ def _check(settings: Settings, file: str) -> None:
 
 def _is_ae_title(title: str) -> bool:
     """AE value representation, PS3.5 section 6.2: 1 to 16 printable characters, no backslash."""
-    return 0 < len(title.strip()) and len(title) <= 16 and title.isascii() and title.isprintable() and "\\" not in title
+    return len(title.strip()) > 0 and len(title) <= 16 and title.isascii() and title.isprintable() and "\\" not in title
 
 
 def _is_orientation(values: tuple[float, ...]) -> bool:

@@ -1,11 +1,13 @@
 """What is carried from stage to stage: the DICOM side of a study beside the Scans made from it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
+from models.findings import Findings
 from models.scan import Scan
 
 
@@ -105,3 +107,35 @@ class Study:
             for number, sources in enumerate(text["acquisitions"])
         )
         return cls(text["study_uid"], text["generation"], acquisitions, tuple(Unused(*u) for u in text["unused"]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What one analysis says of one acquisition: findings, or the reason why there are none."""
+
+    acquisition: int
+    analysis: str
+    findings: Findings | None
+    refusal: str = ""
+
+
+def save_outcomes(outcomes: Sequence[Outcome], folder: Path) -> None:
+    """Write each outcome beside the study's scans."""
+    for outcome in outcomes:
+        stem = f"findings-{outcome.acquisition}-{outcome.analysis}"
+        if outcome.findings:
+            outcome.findings.save(folder / f"{stem}.npz")
+        else:
+            (folder / f"{stem}.refusal").write_text(outcome.refusal, encoding="utf-8")
+
+
+def load_outcomes(folder: Path) -> tuple[Outcome, ...]:
+    """Read what ``save_outcomes`` wrote."""
+    outcomes = []
+    for path in sorted(folder.glob("findings-*")):
+        _, number, analysis = path.stem.split("-", 2)
+        if path.suffix == ".npz":
+            outcomes.append(Outcome(int(number), analysis, Findings.load(path)))
+        else:
+            outcomes.append(Outcome(int(number), analysis, None, path.read_text(encoding="utf-8")))
+    return tuple(outcomes)
