@@ -22,7 +22,9 @@ def analyze_study(study: Study, analyses: Sequence[Analysis]) -> tuple[Outcome, 
         willing = [analysis for analysis in analyses if analysis.accepts(acquisition.scan)]
         if not willing:
             channels = ", ".join(acquisition.scan.channels)
-            reason = f"no configured analysis takes {acquisition.scan.modality} with channels {channels}"
+            reason = (
+                f"no configured analysis takes {acquisition.scan.modality} with channels {channels}"
+            )
             outcomes.append(Outcome(number, "", None, reason))
         for analysis in willing:
             try:

@@ -1,4 +1,4 @@
-"""The rules: config/node.toml as frozen dataclasses; an unknown key, a wrong type or a bad value is an error."""
+"""The rules: config/node.toml as frozen dataclasses; unknown keys, wrong types, bad values are errors."""
 
 import difflib
 import os
@@ -26,10 +26,16 @@ def _key(default: Any, why: str, allowed: str = "") -> Any:
 class Node:
     """[node]: who this node is and where it keeps things."""
 
-    ae_title: str = _key("DICOM_NODE", "what scanners and archives enter as our AE title", "1 to 16 characters")
-    data_dir: Path = _key(Path("node-data"), "everything the node keeps; local disk, as SQLite needs one")
+    ae_title: str = _key(
+        "DICOM_NODE", "what scanners and archives enter as our AE title", "1 to 16 characters"
+    )
+    data_dir: Path = _key(
+        Path("node-data"), "everything the node keeps; local disk, as SQLite needs one"
+    )
     database: str = _key("", "SQLAlchemy URL; empty means SQLite in data_dir, for one machine")
-    analyses: tuple[str, ...] = _key(["models.layer:analysis"], "import path of each analysis, tried in order")
+    analyses: tuple[str, ...] = _key(
+        ["models.layer:analysis"], "import path of each analysis, tried in order"
+    )
 
     @property
     def database_url(self) -> str:
@@ -42,8 +48,11 @@ class Receive:
 
     host: str = _key("127.0.0.1", "loopback only, until the site decides who may send")
     port: int = _key(11112, "the registered port of DICOM", "0 to 65535")
-    quiet_seconds: float = _key(10.0, "a study is complete when its associations are released and this long "
-                                      "nothing arrived", "0 to 3600")
+    quiet_seconds: float = _key(
+        10.0,
+        "a study is complete when its associations are released and this long nothing arrived",
+        "0 to 3600",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +80,16 @@ class Source:
     """[[sources]]: geometry that the site declares where the scanner does not write it."""
 
     match: Match = field(default_factory=Match)
-    pixel_spacing_mm: tuple[float, ...] = _key([], "distance of rows, distance of columns", "two numbers above 0")
-    frame_spacing_mm: float = _key(0.0, "distance of neighboring frames of a sweep; 0 = not declared", "0 to 50")
+    pixel_spacing_mm: tuple[float, ...] = _key(
+        [], "distance of rows, distance of columns", "two numbers above 0"
+    )
+    frame_spacing_mm: float = _key(
+        0.0, "distance of neighboring frames of a sweep; 0 = not declared", "0 to 50"
+    )
     orientation: tuple[float, ...] = _key(
-        [], "ImageOrientationPatient (0020,0037): direction of a row, then of a column", "six numbers, two unit vectors"
+        [],
+        "ImageOrientationPatient (0020,0037): direction of a row, then of a column",
+        "six numbers, two unit vectors",
     )
     elasticity: str = _key("", "what kPa of this scanner mean", "youngs-modulus or shear-modulus")
 
@@ -158,8 +173,15 @@ def _build(kind: Any, data: Any, file: str, section: str) -> Any:
     for key in data:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise SettingsError(f"{file}: unknown key {_join(section, key)!r}; did you mean {_join(section, near)!r}?")
-    return kind(**{key: _convert(hints[key], value, file, _join(section, key)) for key, value in data.items()})
+            raise SettingsError(
+                f"{file}: unknown key {_join(section, key)!r}; did you mean {_join(section, near)!r}?"
+            )
+    return kind(
+        **{
+            key: _convert(hints[key], value, file, _join(section, key))
+            for key, value in data.items()
+        }
+    )
 
 
 def _convert(hint: Any, value: Any, file: str, key: str) -> Any:
@@ -168,7 +190,9 @@ def _convert(hint: Any, value: Any, file: str, key: str) -> Any:
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise SettingsError(f"{file}: {key} must be a list, got {value!r}")
-        return tuple(_convert(get_args(hint)[0], item, file, f"{key}[{n}]") for n, item in enumerate(value))
+        return tuple(
+            _convert(get_args(hint)[0], item, file, f"{key}[{n}]") for n, item in enumerate(value)
+        )
     if hint is Path and isinstance(value, str) and value:
         return Path(value)
     if hint is float and type(value) is int:
@@ -179,7 +203,13 @@ def _convert(hint: Any, value: Any, file: str, key: str) -> Any:
 
 
 def _words(hint: Any) -> str:
-    names = {str: "text", int: "whole number", float: "number", Path: "path (not empty)", bool: "true or false"}
+    names = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        Path: "path (not empty)",
+        bool: "true or false",
+    }
     if isinstance(hint, types.UnionType) or get_origin(hint) is Union:
         return " or ".join(_words(item) for item in get_args(hint))
     return names.get(hint, str(hint))
@@ -210,10 +240,20 @@ def _check(settings: Settings, file: str) -> None:
     for number, source in enumerate(settings.sources):
         section = f"sources[{number}]"
         rules += [
-            (section, source, "pixel_spacing_mm", lambda mm: not mm or (len(mm) == 2 and min(mm) > 0)),
+            (
+                section,
+                source,
+                "pixel_spacing_mm",
+                lambda mm: not mm or (len(mm) == 2 and min(mm) > 0),
+            ),
             (section, source, "frame_spacing_mm", lambda mm: 0 <= mm <= 50),
             (section, source, "orientation", _is_orientation),
-            (section, source, "elasticity", lambda word: word in ("", "youngs-modulus", "shear-modulus")),
+            (
+                section,
+                source,
+                "elasticity",
+                lambda word: word in ("", "youngs-modulus", "shear-modulus"),
+            ),
         ]
     for section, part, key, allowed in rules:
         value = getattr(part, key)
@@ -224,7 +264,13 @@ def _check(settings: Settings, file: str) -> None:
 
 def _is_ae_title(title: str) -> bool:
     """AE value representation, PS3.5 section 6.2: 1 to 16 printable characters, no backslash."""
-    return len(title.strip()) > 0 and len(title) <= 16 and title.isascii() and title.isprintable() and "\\" not in title
+    return (
+        len(title.strip()) > 0
+        and len(title) <= 16
+        and title.isascii()
+        and title.isprintable()
+        and "\\" not in title
+    )
 
 
 def _is_orientation(values: tuple[float, ...]) -> bool:
@@ -242,5 +288,7 @@ def describe(kind: Any) -> list[tuple[str, Any, str, str]]:
     rows = []
     for item in fields(kind):
         default = item.default if item.default is not MISSING else item.default_factory()  # type: ignore[misc]
-        rows.append((item.name, default, item.metadata.get("why", ""), item.metadata.get("allowed", "")))
+        rows.append(
+            (item.name, default, item.metadata.get("why", ""), item.metadata.get("allowed", ""))
+        )
     return rows

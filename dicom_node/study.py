@@ -23,7 +23,7 @@ class StoredInstance:
 
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
-    """One frame: position of its instance in ``Source.paths``, and its 1-based number (None: single-frame)."""
+    """One frame: position of its instance in ``Source.paths``, and its 1-based number or None."""
 
     instance: int
     number: int | None
@@ -51,7 +51,9 @@ class Acquisition:
     def __post_init__(self) -> None:
         for source in self.sources:
             if len(source.frames) != self.scan.shape[0]:
-                raise ValueError(f"{self.scan.shape[0]} slices, but {len(source.frames)} source frames")
+                raise ValueError(
+                    f"{self.scan.shape[0]} slices, but {len(source.frames)} source frames"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +78,19 @@ class Study:
         entries = []
         for number, acquisition in enumerate(self.acquisitions):
             acquisition.scan.save(folder / f"scan-{number}.npz")
-            entries.append([
-                {
-                    "paths": [str(path) for path in source.paths],
-                    "frames": [[frame.instance, frame.number] for frame in source.frames],
-                }
-                for source in acquisition.sources
-            ])
+            entries.append(
+                [
+                    {
+                        "paths": [str(path) for path in source.paths],
+                        "frames": [[frame.instance, frame.number] for frame in source.frames],
+                    }
+                    for source in acquisition.sources
+                ]
+            )
         text = {
-            "study_uid": self.study_uid, "generation": self.generation, "acquisitions": entries,
+            "study_uid": self.study_uid,
+            "generation": self.generation,
+            "acquisitions": entries,
             "unused": [[item.sop_instance_uid, item.reason] for item in self.unused],
         }
         (folder / "study.json").write_text(json.dumps(text), encoding="utf-8")
@@ -106,7 +112,12 @@ class Study:
             )
             for number, sources in enumerate(text["acquisitions"])
         )
-        return cls(text["study_uid"], text["generation"], acquisitions, tuple(Unused(*u) for u in text["unused"]))
+        return cls(
+            text["study_uid"],
+            text["generation"],
+            acquisitions,
+            tuple(Unused(*u) for u in text["unused"]),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -46,12 +46,16 @@ class Segmentation:
 
     def __post_init__(self) -> None:
         if self.labelmap.dtype != np.uint8 or self.labelmap.ndim != 3:
-            raise ValueError(f"labelmap: uint8 (slice, row, column) wanted, got {self.labelmap.dtype}")
+            raise ValueError(
+                f"labelmap: uint8 (slice, row, column) wanted, got {self.labelmap.dtype}"
+            )
         numbers = [segment.number for segment in self.segments]
         if numbers != list(range(1, len(numbers) + 1)):
             raise ValueError(f"segment numbers must count from 1, got {numbers}")
         if self.labelmap.size and int(self.labelmap.max()) > len(numbers):
-            raise ValueError(f"labelmap holds {int(self.labelmap.max())}, but there are {len(numbers)} segments")
+            raise ValueError(
+                f"labelmap holds {int(self.labelmap.max())}, but there are {len(numbers)} segments"
+            )
         self.labelmap.setflags(write=False)
 
 
@@ -145,7 +149,10 @@ class Findings:
         maps = {f"map{number}": item.map for number, item in enumerate(self.attributions)}
         with path.open("wb") as file:
             np.savez_compressed(
-                file, labelmap=self.segmentation.labelmap, text=np.array(json.dumps(self.describe())), **maps
+                file,
+                labelmap=self.segmentation.labelmap,
+                text=np.array(json.dumps(self.describe())),
+                **maps,
             )
 
     def describe(self) -> dict[str, Any]:
@@ -159,7 +166,11 @@ class Findings:
             ],
             "measurements": [asdict(item) for item in self.measurements],
             "flags": [asdict(item) for item in self.flags],
-            "run": {**asdict(self.run), "settings": dict(self.run.settings), "libraries": dict(self.run.libraries)},
+            "run": {
+                **asdict(self.run),
+                "settings": dict(self.run.settings),
+                "libraries": dict(self.run.libraries),
+            },
         }
 
     @classmethod
@@ -169,7 +180,9 @@ class Findings:
             text = json.loads(str(archive["text"]))
             maps = [archive[f"map{number}"] for number in range(len(text["attributions"]))]
             return cls(
-                Segmentation(tuple(_segment(item) for item in text["segments"]), archive["labelmap"]),
+                Segmentation(
+                    tuple(_segment(item) for item in text["segments"]), archive["labelmap"]
+                ),
                 tuple(_classification(item) for item in text["classifications"]),
                 tuple(
                     Attribution(Code(*item["concept"]), item["method"], item["target"], array)
@@ -196,5 +209,10 @@ def _measurement(item: dict[str, Any]) -> Measurement:
     codes = {key: Code(*item[key]) if item[key] else None for key in ("method", "derivation")}
     line = tuple(tuple(point) for point in item["line"]) if item["line"] else None
     return Measurement(
-        Code(*item["quantity"]), item["value"], Code(*item["unit"]), item["segment"], line=line, **codes
+        Code(*item["quantity"]),
+        item["value"],
+        Code(*item["unit"]),
+        item["segment"],
+        line=line,
+        **codes,
     )

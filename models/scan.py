@@ -20,8 +20,8 @@ class Geometry:
     """Where each part of the geometry came from.
 
     ``measured`` was read from the object, ``declared`` by the site's configuration, ``assumed`` filled in so
-    that an array can be placed at all, ``unknown`` not there. No millimeter may be reported without a measured
-    or declared ``in_plane``, no volume without a measured or declared ``frame_step``.
+    that an array can be placed at all, ``unknown`` not there. No millimeter may be reported without a
+    measured or declared ``in_plane``, no volume without a measured or declared ``frame_step``.
     """
 
     in_plane: Provenance = "unknown"
@@ -65,14 +65,20 @@ class Scan:
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 4 or self.voxels.dtype != np.float32:
-            raise ValueError(f"voxels: float32 (channel, slice, row, column) wanted, got "
-                             f"{self.voxels.dtype} {self.voxels.shape}")
+            raise ValueError(
+                f"voxels: float32 (channel, slice, row, column) wanted, got "
+                f"{self.voxels.dtype} {self.voxels.shape}"
+            )
         if not (len(self.channels) == len(self.units) == self.voxels.shape[0]):
-            raise ValueError(f"{self.voxels.shape[0]} channels, but names {self.channels}, units {self.units}")
+            raise ValueError(
+                f"{self.voxels.shape[0]} channels, but names {self.channels}, units {self.units}"
+            )
         if unknown := set(self.channels) - CHANNELS:
             raise ValueError(f"unknown channels {sorted(unknown)}, known are {sorted(CHANNELS)}")
         if self.valid.shape != self.voxels.shape[1:] or self.valid.dtype != np.bool_:
-            raise ValueError(f"valid: bool {self.voxels.shape[1:]} wanted, got {self.valid.dtype} {self.valid.shape}")
+            raise ValueError(
+                f"valid: bool {self.voxels.shape[1:]} wanted, got {self.valid.dtype} {self.valid.shape}"
+            )
         if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
             raise ValueError("affine: a finite 4 x 4 matrix wanted")
         if not np.isfinite(self.voxels).all():
@@ -100,12 +106,19 @@ class Scan:
 
     def save(self, path: Path) -> None:
         """Write the scan as one NumPy archive."""
-        text = json.dumps({
-            "channels": self.channels, "units": self.units, "geometry": asdict(self.geometry),
-            "modality": self.modality, "facts": dict(self.facts),
-        })
+        text = json.dumps(
+            {
+                "channels": self.channels,
+                "units": self.units,
+                "geometry": asdict(self.geometry),
+                "modality": self.modality,
+                "facts": dict(self.facts),
+            }
+        )
         with path.open("wb") as file:
-            np.savez(file, voxels=self.voxels, valid=self.valid, affine=self.affine, text=np.array(text))
+            np.savez(
+                file, voxels=self.voxels, valid=self.valid, affine=self.affine, text=np.array(text)
+            )
 
     @classmethod
     def load(cls, path: Path) -> "Scan":
@@ -113,6 +126,12 @@ class Scan:
         with np.load(path, allow_pickle=False) as archive:
             text = json.loads(str(archive["text"]))
             return cls(
-                archive["voxels"], tuple(text["channels"]), tuple(text["units"]), archive["valid"],
-                archive["affine"], Geometry(**text["geometry"]), text["modality"], text["facts"],
+                archive["voxels"],
+                tuple(text["channels"]),
+                tuple(text["units"]),
+                archive["valid"],
+                archive["affine"],
+                Geometry(**text["geometry"]),
+                text["modality"],
+                text["facts"],
             )
