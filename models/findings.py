@@ -146,14 +146,15 @@ class Findings:
 
     def save(self, path: Path) -> None:
         """Write the findings as one NumPy archive."""
-        maps = {f"map{number}": item.map for number, item in enumerate(self.attributions)}
+        arrays: dict[str, Any] = {
+            f"map{number}": item.map for number, item in enumerate(self.attributions)
+        }
+        arrays |= {
+            "labelmap": self.segmentation.labelmap,
+            "text": np.array(json.dumps(self.describe())),
+        }
         with path.open("wb") as file:
-            np.savez_compressed(
-                file,
-                labelmap=self.segmentation.labelmap,
-                text=np.array(json.dumps(self.describe())),
-                **maps,
-            )
+            np.savez_compressed(file, **arrays)
 
     def describe(self) -> dict[str, Any]:
         """Everything but the arrays, as JSON types."""
@@ -207,12 +208,9 @@ def _classification(item: dict[str, Any]) -> Classification:
 
 def _measurement(item: dict[str, Any]) -> Measurement:
     codes = {key: Code(*item[key]) if item[key] else None for key in ("method", "derivation")}
-    line = tuple(tuple(point) for point in item["line"]) if item["line"] else None
-    return Measurement(
-        Code(*item["quantity"]),
-        item["value"],
-        Code(*item["unit"]),
-        item["segment"],
-        line=line,
-        **codes,
-    )
+    line = None
+    if item["line"]:
+        (slice0, row0, column0), (slice1, row1, column1) = item["line"]
+        line = ((slice0, row0, column0), (slice1, row1, column1))
+    quantity, unit = Code(*item["quantity"]), Code(*item["unit"])
+    return Measurement(quantity, item["value"], unit, item["segment"], line=line, **codes)
