@@ -1,0 +1,36 @@
+# Two commands do everything on a fresh Debian machine with Python 3.11+, make and pip:
+#   make demo    the main job on the embedded default
+#   make test    all tests
+# On a machine without a GPU, the small CPU build of torch:
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+OUT ?= demo-output
+TORCH_INDEX ?=
+BIN := .venv/bin
+TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
+
+.PHONY: demo test bench lint clean
+
+demo: .venv/.ready
+	$(BIN)/dicom-node demo --out $(OUT)
+
+test: .venv/.ready
+	$(BIN)/pytest -n 2 tests
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv $(OUT)
+
+# torch first, alone and at its exact pin: asked for by another package, pip may choose a build of several GB.
+.venv/.ready: constraints.txt pyproject.toml
+	@echo "Setting up .venv (once, a few minutes)"
+	$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else 'Python 3.11 to 3.13 is needed; name one with PYTHON=')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@touch $@

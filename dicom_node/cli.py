@@ -1,0 +1,204 @@
+"""The door: one sub-command per thing a person wants; each is imported only when it is chosen."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dicom_node import __version__
+from dicom_node.errors import NodeError, SettingsError
+from dicom_node.settings import load
+
+RESEARCH_USE = "Research use only. Not a medical device."
+app = typer.Typer(
+    help="Segments the tissue layers of lumbar ultrasound studies, classifies myofascial pain, and sends "
+    f"SEG and SR back to the archive.\n\n{RESEARCH_USE}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+jobs = typer.Typer(
+    help="What became of each study: list, show, retry, cancel.", no_args_is_help=True
+)
+app.add_typer(jobs, name="jobs")
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file, as config/node.toml. Without it: the defaults."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+StudyUid = Annotated[
+    str, typer.Argument(metavar="STUDY", help="Study Instance UID, as `jobs list` shows it.")
+]
+Form = Literal["enhanced", "enhanced-apex", "multiframe", "frames", "frames-plain"]
+Encoding = Literal["explicit", "implicit", "rle", "jpeg", "jpeg-lossless", "j2k"]
+Analysis = Annotated[str, typer.Argument(metavar="ANALYSIS", help="Which analysis: layer.")]
+
+
+def _call(path: str, *arguments: Any, **named: Any) -> Any:
+    """Import ``module:function`` and call it; the door is the only place that imports by string."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)(*arguments, **named)
+
+
+@app.command()
+def serve(
+    config: Config = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(help="Run only this role (repeatable): receive, work or infer. Default: all."),
+    ] = None,
+) -> None:
+    """Run the node: take studies from scanners, analyze them, send results to the destinations."""
+    _call("dicom_node.node:serve", load(config), config, tuple(role or ()))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic study.")] = 20,
+) -> None:
+    """Watch one synthetic study travel: scanner -> node -> archive, over real DICOM connections."""
+    raise typer.Exit(_call("dicom_node.demo:demo", out, seed))
+
+
+@app.command()
+def process(
+    paths: Annotated[list[Path], typer.Argument(exists=True, help="DICOM files or folders.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    config: Config = None,
+) -> None:
+    """Analyze files without any network: SEG, SR, map, findings.json, report.html and overlay.png.
+
+    Exit status: 0 results written, 3 all refused (reasons printed and in findings.json),
+    2 wrong usage.
+    """
+    raise typer.Exit(_call("dicom_node.process:process", paths, out, load(config)))
+
+
+@app.command()
+def send(
+    paths: Annotated[list[Path], typer.Argument(exists=True, help="DICOM files or folders.")],
+    to: Annotated[str, typer.Option(metavar="AET@HOST:PORT", help="Who gets the files.")],
+    calling: Annotated[str, typer.Option(help="Our own AE title.")] = "DICOM_NODE",
+) -> None:
+    """Send DICOM files to a Storage SCP, as a scanner does."""
+    count = _call("dicom_node.process:send", paths, to, calling)
+    typer.echo(f"{to} acknowledged {count} instances.")
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Option(help="Folder for the study and its truth.")],
+    form: Annotated[
+        Form, typer.Option(help="What kind of DICOM object carries the frames.")
+    ] = "enhanced",
+    encoding: Annotated[Encoding, typer.Option(help="Transfer syntax.")] = "explicit",
+    shear_wave: Annotated[bool, typer.Option("--shear-wave", help="Add shear-wave speed.")] = False,
+    seed: Annotated[int, typer.Option(help="Same seed, same study.")] = 0,
+    size: Annotated[str, typer.Option(help="SLICESxROWSxCOLUMNS")] = "64x192x192",
+) -> None:
+    """Write a synthetic study with known truth (layers as NIfTI, thickness and pain as JSON)."""
+    order = import_module("dicom_node.demo").PhantomOrder(form, encoding, shear_wave, seed, size)
+    for path in _call("dicom_node.demo:write_phantom", out, order):
+        typer.echo(path)
+
+
+@app.command()
+def check(config: Config = None) -> None:
+    """Check configuration, disk, database, port, weights and destinations; print what to fix."""
+    results = _call("dicom_node.check:check", load(config))
+    table = Table("what", "", "how it is, what to do")
+    for item in results:
+        table.add_row(item.what, "[green]ok" if item.good else "[red]fix", item.sentence)
+    Console().print(table)
+    raise typer.Exit(0 if all(item.good for item in results) else 1)
+
+
+@app.command()
+def train(
+    analysis: Analysis,
+    out: Annotated[Path, typer.Option(help="Folder for weights, curves and card.")] = Path("runs"),
+    config: Annotated[Path, typer.Option(help="How to train.")] = Path("config/layer.toml"),
+) -> None:
+    """Train an analysis on the simulator; shows progress and writes weights with their card."""
+    _call("models.training:main", analysis, config, out)
+
+
+@app.command()
+def evaluate(
+    analysis: Analysis,
+    out: Annotated[Path | None, typer.Option(help="Folder for tables and figures.")] = None,
+    volumes: Annotated[int, typer.Option(help="Held-out volumes per seed.")] = 10,
+) -> None:
+    """Measure the shipped weights on held-out simulator seeds: Dice, thickness error, AUC."""
+    _call("models.evaluation:main", analysis, out, volumes)
+
+
+@jobs.command("list")
+def jobs_list(config: Config = None, as_json: AsJson = False) -> None:
+    """One line per study, the newest first."""
+    rows = _call("dicom_node.jobs:list_jobs", load(config))
+    _show_jobs(rows, as_json)
+
+
+@jobs.command("show")
+def jobs_show(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
+    """All that is known of one study: stages, seconds, destinations, the reason of a failure."""
+    _show_jobs(_call("dicom_node.jobs:show_job", load(config), study), as_json)
+
+
+@jobs.command("retry")
+def jobs_retry(study: StudyUid, config: Config = None) -> None:
+    """Run a failed study again from the stage where it failed."""
+    typer.echo(_call("dicom_node.jobs:retry_job", load(config), study))
+
+
+@jobs.command("cancel")
+def jobs_cancel(study: StudyUid, config: Config = None) -> None:
+    """Stop the work on a study; what was received is kept."""
+    typer.echo(_call("dicom_node.jobs:cancel_job", load(config), study))
+
+
+def _show_jobs(rows: Any, as_json: bool) -> None:
+    """Print frozen rows as a table or as JSON."""
+    if as_json:
+        typer.echo(json.dumps([row.as_dict() for row in rows], indent=2))
+        return
+    table = Table()
+    for row in rows:
+        cells = row.as_dict()
+        if not table.columns:
+            for name in cells:
+                table.add_column(name, overflow="fold")
+        table.add_row(*(str(cell) for cell in cells.values()))
+    Console().print(table if rows else "No study has been received yet.")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dicom-node {__version__}. {RESEARCH_USE}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the door itself."""
+
+
+def main() -> None:
+    """Run the chosen command; an error the reader can act upon becomes one line, not a traceback."""
+    try:
+        app()
+    except NodeError as error:
+        print(f"dicom-node: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
