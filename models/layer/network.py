@@ -41,6 +41,7 @@ class SegmentationNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.neighbors = neighbors
+        self.channels = tuple(channels)
         self.register_buffer("gray_mean", torch.tensor(80.0))
         self.register_buffer("gray_sd", torch.tensor(60.0))
         strides = (2,) * (len(channels) - 1)
@@ -218,7 +219,7 @@ class PainNetwork(nn.Module):
     def _over_slices(
         self, sums: Callable[[Tensor, Tensor], Tensor], image: Tensor, labels: Tensor
     ) -> Tensor:
-        """Add up ``sums`` over pieces of slices; for gradients, each piece is computed again on the way back."""
+        """Add up ``sums`` over pieces of slices; for a gradient, each piece is computed twice."""
         total: Tensor | float = 0.0
         for start in range(0, labels.shape[1], SLICES_AT_ONCE):
             piece = slice(start, start + SLICES_AT_ONCE)
