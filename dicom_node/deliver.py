@@ -1,0 +1,166 @@
+"""deliver: the Storage SCU. Delivered means that the peer answered 0x0000 (or a warning) for each instance."""
+
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.presentation import PresentationContext, build_context
+
+from dicom_node.errors import Busy, Declined, Unreachable
+from dicom_node.settings import Destination
+
+CONNECT_SECONDS, ACSE_SECONDS, NETWORK_SECONDS = 5, 30, 60
+DIMSE_SECONDS = 120
+"""An archive may write a large object to tape-slow storage before it answers."""
+
+VERIFICATION = UID("1.2.840.10008.1.1")
+MAXIMUM_PDU_BYTES = 131072
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a destination answered for one instance: 0x0000, or a warning 0xBxxx."""
+
+    sop_instance_uid: str
+    status: int
+
+    @property
+    def is_warning(self) -> bool:
+        return self.status != 0x0000
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    path: Path
+    sop_class: UID
+    sop_instance: UID
+    transfer_syntax: UID
+
+
+def deliver(
+    paths: Sequence[Path],
+    destination: Destination,
+    calling_ae: str,
+    acknowledged: Callable[[Receipt], None] = lambda _receipt: None,
+) -> tuple[Receipt, ...]:
+    """Send files over one association; ``acknowledged`` is called at each answer, before the next is sent.
+
+    Raises Unreachable (no association, or it broke), Busy (0xA7xx, transient rejection), Declined (0xA9xx,
+    0xCxxx, no presentation context, permanent rejection). Statuses: PS3.4 table B.2-1.
+    """
+    outgoing = [_describe(path) for path in paths]
+    contexts = _contexts(outgoing)
+    receipts = []
+    with _associate(destination, calling_ae, contexts) as association:
+        for item in outgoing:
+            receipt = Receipt(item.sop_instance, _send(association, item, destination))
+            acknowledged(receipt)
+            receipts.append(receipt)
+    return tuple(receipts)
+
+
+def echo(destination: Destination, calling_ae: str) -> None:
+    """C-ECHO a destination. Raises Unreachable, Busy, Declined."""
+    with _associate(destination, calling_ae, [build_context(VERIFICATION)]) as association:
+        if not association.accepted_contexts:
+            raise Declined(destination.name, "it does not take C-ECHO")
+        answer = association.send_c_echo()
+        if "Status" not in answer:
+            raise Unreachable(destination.name, "no answer to C-ECHO")
+        if answer.Status != 0x0000:
+            raise Declined(destination.name, f"C-ECHO answered with 0x{answer.Status:04X}")
+
+
+def _describe(path: Path) -> _Outgoing:
+    meta = dcmread(path, specific_tags=[], stop_before_pixels=True).file_meta
+    return _Outgoing(
+        path, meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID
+    )
+
+
+def _contexts(outgoing: Sequence[_Outgoing]) -> list[PresentationContext]:
+    """One per kind of file; uncompressed ones may also travel in DICOM's default, PS3.5 section 10.1."""
+    offers = dict.fromkeys((item.sop_class, item.transfer_syntax) for item in outgoing)
+    for sop_class, transfer_syntax in list(offers):
+        if transfer_syntax == ExplicitVRLittleEndian:
+            offers[sop_class, ImplicitVRLittleEndian] = None
+    return [build_context(sop_class, transfer_syntax) for sop_class, transfer_syntax in offers]
+
+
+@contextmanager
+def _associate(
+    destination: Destination, calling_ae: str, contexts: list[PresentationContext]
+) -> Iterator[Association]:
+    """An established association, released at the end, aborted on an error."""
+    # pynetdicom sends a file in pieces, without reading it whole, only by a switch of the whole process.
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    entity = AE(calling_ae)
+    entity.connection_timeout, entity.acse_timeout = CONNECT_SECONDS, ACSE_SECONDS
+    entity.network_timeout, entity.dimse_timeout = NETWORK_SECONDS, DIMSE_SECONDS
+    name, where = destination.name, f"{destination.host}:{destination.port}"
+    try:
+        association = entity.associate(
+            destination.host,
+            destination.port,
+            contexts,
+            destination.ae_title,
+            max_pdu=MAXIMUM_PDU_BYTES,
+            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
+        )
+    except OSError as error:
+        raise Unreachable(name, f"{where} cannot be resolved: {error.strerror}") from error
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        reason = f"association rejected: {answer.reason_str}"
+        raise (Busy if answer.result == 0x02 else Declined)(name, reason)  # transient, PS3.8 9.3.4
+    if not association.is_established and association.acceptor.primitive is None:
+        raise Unreachable(name, f"no association with {where}")
+    if not association.is_established:
+        raise Declined(name, "it takes none of the kinds of objects")
+    try:
+        yield association
+        association.release()
+    finally:
+        if association.is_established:
+            association.abort()
+
+
+def _send_at_once(event: Event) -> None:
+    """Nagle's algorithm would hold back the end of each instance for 40 ms."""
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _send(association: Association, item: _Outgoing, destination: Destination) -> int:
+    """The status of one C-STORE, 0x0000 or 0xBxxx. Raises Unreachable, Busy, Declined."""
+    if not association.is_established:
+        raise Unreachable(destination.name, "the association broke")
+    taken = {
+        context.transfer_syntax[0]
+        for context in association.accepted_contexts
+        if context.abstract_syntax == item.sop_class
+    }
+    what = f"instance {item.sop_instance} ({item.sop_class.name})"
+    if not taken:
+        raise Declined(destination.name, f"it takes no {item.sop_class.name}")
+    # A file that the peer takes as it is goes out unread; another one is converted to what it takes.
+    as_it_is = item.transfer_syntax in taken
+    source: Path | Dataset = item.path if as_it_is else dcmread(item.path)
+    try:
+        answer = association.send_c_store(source)
+    except RuntimeError as error:  # pynetdicom's word for an association that has just ended
+        raise Unreachable(destination.name, f"the association broke before {what}") from error
+    if "Status" not in answer:
+        raise Unreachable(destination.name, f"no answer for {what}")
+    status = int(answer.Status)
+    if status >> 8 == 0xA7:
+        raise Busy(destination.name, f"out of resources (0x{status:04X}) at {what}")
+    if status != 0x0000 and status >> 12 != 0xB:
+        raise Declined(destination.name, f"0x{status:04X} for {what}")
+    return status

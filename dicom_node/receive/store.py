@@ -1,0 +1,134 @@
+"""What happens to one received data set: checked, hashed, kept under its hash, remembered.
+
+Files are named by the SHA-256 of their content, never by a UID: no sender can choose a path, an identical
+resend lands on itself, and another object under the same UID cannot overwrite the first.
+"""
+
+import hashlib
+import os
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from dicom_node.errors import InvalidIdentifier, Mismatch, StoreFull, Unreadable
+
+UID_PATTERN = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
+HEADER_TAGS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
+
+NOT_DICOM = (
+    *(InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, KeyError),
+    *(AttributeError, NotImplementedError, RecursionError, zlib.error),
+)
+"""What pydicom is known to raise on hostile data sets; OSError is not among them: that is our disk."""
+
+SKIP_BYTES = 64 * 1024
+"""Values above this are skipped, not read: memory stays flat at any instance size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The identifiers of a data set, each one checked."""
+
+    sop_uid: str
+    sop_class: str
+    study_uid: str
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where instances lie: being received, kept, set aside. All on one filesystem."""
+
+    data: Path
+
+    @property
+    def incoming(self) -> Path:
+        return self.data / "incoming"
+
+    @property
+    def store(self) -> Path:
+        return self.data / "store"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.data / "quarantine"
+
+    def create(self) -> None:
+        """Make what is missing."""
+        for folder in (self.incoming, self.store, self.quarantine):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID, PS3.5 section 9.1."""
+    return len(text) <= 64 and UID_PATTERN.fullmatch(text) is not None
+
+
+def check_command(sop_class: str, sop_uid: str) -> None:
+    """Both UIDs of the C-STORE command. Raises InvalidIdentifier."""
+    if not is_uid(sop_uid):
+        raise InvalidIdentifier("", "the command's SOP Instance UID is not a UID")
+    if not is_uid(sop_class):
+        raise InvalidIdentifier(sop_uid, "the command's SOP Class UID is not a UID")
+
+
+def read_header(path: Path, sop_class: str, sop_uid: str) -> Header:
+    """Read what the data set says it is, and compare with the command.
+
+    Raises Unreadable, InvalidIdentifier, Mismatch. pydicom reads garbage as an empty data set and a cut
+    file as a shorter one, both without complaint, so presence and length are checked here.
+    """
+    dataset, ends_at = _parse(path, sop_uid)
+    values = {tag: str(dataset.get(tag, "")) for tag in HEADER_TAGS}
+    if not any(values.values()):
+        raise Unreadable(sop_uid, "the data set is empty, or is no data set")
+    for tag, value in values.items():
+        if not is_uid(value):
+            raise InvalidIdentifier(sop_uid, f"{tag} of the data set is missing or is not a UID")
+    if values["SOPInstanceUID"] != sop_uid:
+        raise Mismatch(sop_uid, "the data set has another SOP Instance UID than the command")
+    if values["SOPClassUID"] != sop_class:
+        raise Mismatch(sop_uid, "the data set has another SOP Class UID than the command")
+    transfer_syntax = str(dataset.file_meta.TransferSyntaxUID)
+    deflated = transfer_syntax == DeflatedExplicitVRLittleEndian  # a cut one fails to inflate
+    if not deflated and ends_at != path.stat().st_size:
+        raise Unreadable(sop_uid, "the data set is cut off")
+    return Header(sop_uid, sop_class, values["StudyInstanceUID"], transfer_syntax)
+
+
+def _parse(path: Path, sop_uid: str) -> tuple[Dataset, int]:
+    """The identifiers, and where the last element ends; values beyond the end are seeked to, not read."""
+    with path.open("rb") as file:
+        try:
+            dataset = dcmread(file, specific_tags=list(HEADER_TAGS), defer_size=SKIP_BYTES)
+        except NOT_DICOM as error:
+            raise Unreadable(sop_uid, f"{type(error).__name__} while parsing") from error
+        return dataset, file.tell()
+
+
+def keep(path: Path, folder: Path, sop_uid: str) -> tuple[str, Path]:
+    """Make a file durable under its SHA-256 in a folder; returns both. Raises StoreFull."""
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        kept = folder / f"{sha256}.dcm"
+        path.replace(kept)
+        sync_folder(folder)
+    except OSError as error:
+        raise StoreFull(sop_uid, f"cannot be written: {error.strerror}") from error
+    return sha256, kept
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
