@@ -56,7 +56,8 @@ def test_each_command_explains_itself(command: list[str]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["process"], ["process", "/nowhere", "--out", "x"], ["phantom"], ["phantom", "--out", "x", "--form", "film"],
+        ["process"], ["process", "/nowhere", "--out", "x"],
+        ["phantom"], ["phantom", "--out", "x", "--form", "film"],
         ["send", "/dev/null", "--to", "nobody"], ["phantom", "--out", "x", "--size", "big"],
         ["jobs", "list", "--config", "/nowhere/node.toml"],
     ],
