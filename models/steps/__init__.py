@@ -1,0 +1,1 @@
+"""The shared verbs: segment, classify, attribute, measure. Functions; array in, value out."""

@@ -1,0 +1,132 @@
+"""segment: which layer each voxel belongs to, on the source grid.
+
+The network runs slice by slice on its own grid. Its class probabilities, not its labels, go back to the
+source grid, so that a layer of few pixels does not alias. Where the most probable labels of a column break the
+anatomical order (outside, 1 to 6 from the probe down, outside; layers may be missing), the column takes the
+most probable labels among those that keep it (Viterbi algorithm): the only post-processing there is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from models.steps.grid import bounding_box, grid_shape, pieces_of, resample
+
+LEAST_PROBABILITY = 1e-4  # so that one sure pixel cannot outvote a whole column
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """What is segmented, (slice, row, column): gray levels 0-255, and where they are tissue. Row, column mm."""
+
+    gray: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    spacing_mm: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layers:
+    """Labels on the source grid, and the share of columns whose order had to be put right."""
+
+    labelmap: NDArray[np.uint8]
+    reordered: float
+
+
+def segment(
+    volume: Volume,
+    network: Callable[[Tensor], Tensor],
+    neighbors: int,
+    wanted_mm: tuple[float, float],
+    device: str = "cpu",
+) -> Layers:
+    """Run a slice-wise network that takes 2 x ``neighbors`` + 1 slices, on a grid of about ``wanted_mm``.
+
+    Memory: the scan once more on the analysis grid, and a few slices of class probabilities.
+    """
+    box = bounding_box(volume.valid)
+    valid = volume.valid[box]
+    gray = np.where(valid, volume.gray[box], np.float32(0))
+    shape = grid_shape(gray.shape[1:], volume.spacing_mm, wanted_mm)
+    image = torch.from_numpy(resample(gray, shape))
+    labels = np.zeros(gray.shape, np.uint8)
+    columns = reordered = 0
+    for piece in pieces_of(gray):
+        around = torch.arange(piece.start, piece.stop)[:, None] + torch.arange(
+            -neighbors, neighbors + 1
+        )
+        stack = image[around.clamp(0, image.shape[0] - 1)].to(device)
+        scores = network(stack.contiguous(memory_format=torch.channels_last))
+        probability = _to_source(scores.softmax(1), gray.shape[1:])
+        inside = torch.from_numpy(valid[piece]).to(device)
+        found, wrong = most_probable(probability, inside)
+        labels[piece] = found.cpu().numpy()
+        reordered += wrong
+        columns += found.shape[0] * found.shape[2]
+    labelmap = np.zeros(volume.gray.shape, np.uint8)
+    labelmap[box] = labels
+    return Layers(labelmap, reordered / columns)
+
+
+def most_probable(probability: Tensor, inside: Tensor) -> tuple[Tensor, int]:
+    """The most probable ordered labels uint8 (slice, row, column), and how many columns were not in order.
+
+    ``probability`` is (slice, class, row, column); what is not ``inside`` gets label 0 whatever it says.
+    """
+    best, labels = probability[:, 0].clone(), torch.zeros_like(inside, dtype=torch.uint8)
+    # A running maximum over seven planes: torch.argmax over the channel axis costs more than the network.
+    for label in range(1, probability.shape[1]):
+        higher = probability[:, label] > best
+        labels.masked_fill_(higher, label)
+        best = torch.maximum(best, probability[:, label])
+    labels.masked_fill_(~inside, 0)
+    wrong = ~in_order(labels, inside)
+    count = int(wrong.sum())
+    if count:
+        some = probability.permute(0, 3, 2, 1)[wrong]  # (column, row, class)
+        outside = ~inside.permute(0, 2, 1)[wrong]
+        labels.permute(0, 2, 1)[wrong] = _ordered(some, outside)
+    return labels, count
+
+
+def in_order(labels: Tensor, inside: Tensor) -> Tensor:
+    """For each column (slice, column): do the labels inside run 0, 1 to 6 rising, 0 from top to bottom?"""
+    below = ~(labels > 0).flip(1).cummax(1).values.flip(1)
+    depth = labels.masked_fill(below, 255).masked_fill(~inside, 0)
+    return ((depth == depth.cummax(1).values) | ~inside).all(1)
+
+
+def _ordered(probability: Tensor, outside: Tensor) -> Tensor:
+    """The most probable ordered labels (column, row) of probabilities (column, row, class)."""
+    score = probability.clamp(min=LEAST_PROBABILITY).log()
+    score = torch.where(outside[..., None], score.new_zeros(()), score)
+    # States: 0 above, 1 to 6, 7 below. Pixels outside the image say nothing and are cut out at the end.
+    score = torch.cat([score, score[..., :1]], 2)
+    columns, rows, states = score.shape
+    best = score[:, 0].contiguous()
+    origin = torch.empty((rows, columns, states), dtype=torch.uint8, device=score.device)
+    for row in range(1, rows):
+        best, where = best.cummax(1)  # the best state at or above this one, of the row before
+        origin[row] = where.to(torch.uint8)
+        best = best + score[:, row]
+    labels = torch.empty((rows, columns), dtype=torch.uint8, device=score.device)
+    state = best.argmax(1)
+    for row in range(rows - 1, -1, -1):
+        labels[row] = state.to(torch.uint8)
+        state = origin[row].gather(1, state[:, None])[:, 0].long() if row else state
+    labels = labels.T
+    return labels.masked_fill((labels == states - 1) | outside, 0)
+
+
+def _to_source(probability: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Linear, over the same field of view; averaging where the source grid is the coarser one."""
+    if tuple(probability.shape[-2:]) == tuple(shape):
+        return probability
+    fewer = any(there > here for there, here in zip(probability.shape[-2:], shape, strict=True))
+    return functional.interpolate(
+        probability, size=tuple(shape), mode="bilinear", align_corners=False, antialias=fewer
+    )
