@@ -1,0 +1,146 @@
+"""Measurements: Comprehensive 3D SR with the root template TID 1500 (PS3.16)."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from highdicom import sr
+from highdicom.sr import RelationshipTypeValues
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import MRImageStorage, UltrasoundImageStorage
+
+from dicom_node.errors import ReportError
+from dicom_node.report import concepts
+from dicom_node.report.concepts import concept, declare_schemes, segment_concept
+from dicom_node.report.equipment import MANUFACTURER, pin_times
+from dicom_node.report.groups import classification_group, scan_group, segment_groups
+from dicom_node.report.origin import Origin
+from dicom_node.report.references import unique_headers
+from dicom_node.report.regions import draws_true
+from dicom_node.report.text_report import build_text_report
+
+
+def build_measurements(
+    origin: Origin, mask: Dataset, maps: Sequence[Dataset]
+) -> sr.Comprehensive3DSR:
+    """All numbers of one outcome, pointing into the source frames and to the segments of ``mask``.
+
+    With nothing to point at, the text form: viewers go blank on this template without coordinates.
+    """
+    groups = _groups(origin, mask)
+    if not groups:
+        sentences = [f"{segment.label}: not found" for segment in absent_segments(origin)]
+        sentences += [flag.sentence for flag in origin.findings.flags]
+        return build_text_report(origin, concepts.NOTHING_REPORT, sentences)
+    report = sr.MeasurementReport(
+        observation_context=observer(origin),
+        procedure_reported=concepts.PROCEDURES[origin.acquisition.scan.modality],
+        imaging_measurements=groups,
+        referenced_images=_library_headers(origin),
+    )
+    _restore_classes(report[0], origin)
+    result = sr.Comprehensive3DSR(
+        evidence=[*unique_headers(origin), mask, *maps],
+        content=report[0],
+        is_complete=True,
+        series_description=f"{origin.name} measurements, research only"[:64],
+        **origin.constructor("measurements", 9000 + 10 * origin.number + 2),
+    )
+    pin_times(result, origin.identity)
+    declare_schemes(result)
+    return result
+
+
+def _groups(origin: Origin, mask: Dataset) -> list[Any]:
+    """Every group in reading order; the statements about the whole go into the last one."""
+    findings, absent = origin.findings, absent_segments(origin)
+    groups: list[Any] = []
+    for segment in findings.segmentation.segments:
+        if segment not in absent:
+            groups += segment_groups(origin, segment, mask)
+        elif any(m.segment == segment.number for m in findings.measurements):
+            raise ReportError(
+                f"study {origin.study_uid}: {origin.name} measured segment {segment.number} "
+                f"({segment.label}), which has no voxels; no report was written"
+            )
+    whole = [m for m in findings.measurements if m.segment is None]
+    if findings.classifications:
+        for number, classification in enumerate(findings.classifications):
+            groups.append(classification_group(origin, classification, () if number else whole))
+    elif whole:
+        groups.append(scan_group(origin, whole))
+    if groups:
+        groups[-1][0].ContentSequence.extend(_statements(origin))
+    return groups
+
+
+def absent_segments(origin: Origin) -> list[Any]:
+    """The described segments that have no voxel."""
+    segmentation = origin.findings.segmentation
+    found = set(np.unique(segmentation.labelmap))
+    return [segment for segment in segmentation.segments if segment.number not in found]
+
+
+def _statements(origin: Origin) -> list[sr.ContentItem]:
+    """Intended use, absent segments, provenance of the geometry, and reasons to distrust."""
+    geometry = origin.acquisition.scan.geometry
+    pairs = [(concepts.INTENDED_USE, concepts.RESEARCH_ONLY)]
+    pairs += [
+        (concepts.NOT_FOUND, segment_concept(segment.number, segment.label))
+        for segment in absent_segments(origin)
+    ]
+    pairs += [
+        (name, concepts.PROVENANCE[getattr(geometry, part)])
+        for part, name in concepts.GEOMETRY.items()
+    ]
+    if not draws_true(origin):
+        pairs.append((concepts.CALIPER, concepts.NO_CALIPER))
+    pairs += [(concepts.FLAG, concept(flag.code)) for flag in origin.findings.flags]
+    contains = RelationshipTypeValues.CONTAINS
+    items: list[sr.ContentItem] = [
+        sr.CodeContentItem(name=name, value=value, relationship_type=contains)
+        for name, value in pairs
+    ]
+    items += [
+        sr.TextContentItem(name=concepts.FLAG, value=flag.sentence, relationship_type=contains)
+        for flag in origin.findings.flags
+    ]
+    return items
+
+
+def observer(origin: Origin) -> sr.ObservationContext:
+    """This program as the observer (TID 1004)."""
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=origin.identity.device_uid,
+        name=MANUFACTURER,
+        manufacturer_name=MANUFACTURER,
+        model_name=origin.name,
+        serial_number=origin.identity.device_uid[-16:],
+    )
+    return sr.ObservationContext(
+        observer_device_context=sr.ObserverContext(codes.DCM.Device, device)
+    )
+
+
+def _library_headers(origin: Origin) -> list[Dataset]:
+    """Headers for the Image Library, of classes whose modality highdicom knows."""
+    modality = origin.acquisition.scan.modality
+    headers = []
+    for header in unique_headers(origin):
+        entry = deepcopy(header)
+        entry.SOPClassUID = MRImageStorage if modality == "MR" else UltrasoundImageStorage
+        headers.append(entry)
+    return headers
+
+
+def _restore_classes(item: Dataset, origin: Origin) -> None:
+    """Give the entries of the Image Library their true classes, retired and private ones included."""
+    classes = {header.SOPInstanceUID: header.SOPClassUID for header in unique_headers(origin)}
+    for reference in item.get("ReferencedSOPSequence", []):
+        own = classes.get(reference.ReferencedSOPInstanceUID)
+        if own is not None:
+            reference.ReferencedSOPClassUID = own
+    for child in item.get("ContentSequence", []):
+        _restore_classes(child, origin)

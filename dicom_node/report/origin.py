@@ -1,0 +1,129 @@
+"""Where the objects of one outcome come from: the source instances, who computed, and the shared words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom import Dataset
+
+import dicom_node
+from dicom_node.errors import ReportError
+from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment
+from dicom_node.report.header import CHARACTER_SET, clean_header
+from dicom_node.report.identity import Identity, describe_settings, join, pinned_moment
+from dicom_node.study import Acquisition, Outcome, Source, SourceFrame, Study
+from models.findings import Findings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """One outcome with the headers of its acquisition.
+
+    raw       per source, the instances' data sets as received (no pixel data).
+    headers   per source, their cleaned headers: the only values that enter a result.
+    """
+
+    study_uid: str
+    number: int
+    outcome: Outcome
+    acquisition: Acquisition
+    raw: tuple[tuple[Dataset, ...], ...]
+    headers: tuple[tuple[Dataset, ...], ...]
+    identity: Identity
+
+    @property
+    def findings(self) -> Findings:
+        if self.outcome.findings is None:
+            raise ReportError(f"study {self.study_uid}: a refused outcome has no findings")
+        return self.outcome.findings
+
+    @property
+    def name(self) -> str:
+        """The analysis' name, or a word for a scan that no analysis takes."""
+        return self.outcome.analysis or "analysis"
+
+    @property
+    def header(self) -> Dataset:
+        """The first instance of the first source, whose patient and study all results share."""
+        return self.headers[0][0]
+
+    def frame(self, position: int, source: int = 0) -> tuple[Dataset, SourceFrame]:
+        """Header and frame that one slice of the Scan came from."""
+        frame = self.acquisition.sources[source].frames[position]
+        return self.headers[source][frame.instance], frame
+
+    def tracking(self, number: int) -> tuple[str, str]:
+        """Tracking Identifier and Tracking UID of one segment, equal in SEG and SR (PS3.3 C.8.20.4)."""
+        segment = self.findings.segmentation.segments[number - 1]
+        identifier = f"{self.name}-{number} {segment.label}"
+        return identifier[:64], self.identity.uid("tracking", number)
+
+    def constructor(self, kind: str, series: int) -> dict[str, Any]:
+        """The arguments that every object's constructor takes alike."""
+        software = [f"dicom-node {dicom_node.__version__}"]
+        if self.outcome.findings:
+            software.append(f"{self.name} {self.findings.run.version}"[:64])
+        return {
+            "series_instance_uid": self.identity.uid(kind, "series"),
+            "series_number": series,
+            "sop_instance_uid": self.identity.uid(kind, "instance"),
+            "instance_number": 1,
+            "manufacturer": MANUFACTURER,
+            "manufacturer_model_name": self.name[:64],
+            "software_versions": software,
+            "device_serial_number": self.identity.device_uid[-16:],
+            "content_date": self.identity.date,
+            "content_time": self.identity.time,
+            "specific_character_set": CHARACTER_SET,
+            "contributing_equipment": [algorithm_equipment(self.name, software, self.identity)],
+            "transfer_syntax_uid": "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
+        }
+
+
+def open_origin(study: Study, outcome: Outcome) -> Origin:
+    """Read the source headers of one outcome. Raises ReportError when they are not the study's."""
+    acquisition = study.acquisitions[outcome.acquisition]
+    raw = tuple(source.headers() for source in acquisition.sources)
+    headers = tuple(tuple(clean_header(item) for item in instances) for instances in raw)
+    for header in (header for instances in headers for header in instances):
+        if header.get("StudyInstanceUID") != study.study_uid:
+            raise ReportError(
+                f"study {study.study_uid}: source instance {header.get('SOPInstanceUID')} belongs to "
+                f"study {header.get('StudyInstanceUID')}"
+            )
+    _check_grid(study.study_uid, acquisition, headers)
+    identity = _identity(outcome, headers)
+    return Origin(
+        study.study_uid, outcome.acquisition, outcome, acquisition, raw, headers, identity
+    )
+
+
+def _check_grid(
+    study_uid: str, acquisition: Acquisition, headers: Sequence[Sequence[Dataset]]
+) -> None:
+    """A result lies on its source's pixels, so the Scan must have the source's rows and columns."""
+    _, rows, columns = acquisition.scan.shape
+    for header in headers[0]:
+        if (header.get("Rows"), header.get("Columns")) != (rows, columns):
+            raise ReportError(
+                f"study {study_uid}: the scan has {rows} rows and {columns} columns, instance "
+                f"{header.get('SOPInstanceUID')} {header.get('Rows')} and {header.get('Columns')}"
+            )
+
+
+def _identity(outcome: Outcome, headers: Sequence[Sequence[Dataset]]) -> Identity:
+    sources = join([str(header.SOPInstanceUID) for items in headers for header in items])
+    program = f"dicom-node {dicom_node.__version__}|{outcome.analysis}"
+    if outcome.findings is None:
+        device, inputs = program, f"{sources}|{program}|{outcome.refusal}"
+    else:
+        run = outcome.findings.run
+        device = f"{program}|{run.version}|{run.weights_sha256}"
+        inputs = "|".join([sources, device, *describe_settings(run.settings)])
+    date, time = pinned_moment(headers[0][0])
+    return Identity(sources, inputs, device, date, time)
+
+
+def used_frames(source: Source) -> bool:
+    """Whether the source names frames of multi-frame instances."""
+    return any(frame.number is not None for frame in source.frames)

@@ -1,0 +1,127 @@
+"""The metadata-only source that highdicom builds on: one multi-frame header, one frame per slice.
+
+highdicom 0.28 refuses ultrasound without patient geometry (its issue 284). Every form of source therefore
+becomes the same stand-in: frame i is slice i of the Scan. References to it are replaced afterwards
+(``references.py``), so it never leaves the node.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import EnhancedUSVolumeStorage
+from pydicom.valuerep import format_number_as_ds
+
+from dicom_node.report.origin import Origin
+
+IDENTITY_ORIENTATION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+"""What viewers take when an image has no orientation; a result must lie in its source's plane there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the slices lie: direction of a row then of a column, upper left voxel centers in mm."""
+
+    orientation: tuple[float, ...]
+    positions_mm: tuple[tuple[float, ...], ...]
+    spacing_mm: tuple[float, float, float]
+    thickness_mm: float
+
+
+def proxy_source(origin: Origin) -> Dataset:
+    """The stand-in header of an acquisition, with functional groups for every slice of its Scan."""
+    placement = place(origin)
+    proxy = deepcopy(origin.header)
+    # Retired and private classes are not in highdicom's tables; this one allows all that is needed.
+    proxy.SOPClassUID = EnhancedUSVolumeStorage
+    proxy.Modality = origin.acquisition.scan.modality
+    proxy.FrameOfReferenceUID = (
+        origin.header.get("FrameOfReferenceUID") or origin.identity.frame_of_reference_uid
+    )
+    proxy.PositionReferenceIndicator = ""
+    proxy.NumberOfFrames = len(placement.positions_mm)
+    step, row, column = placement.spacing_mm
+    measures = Dataset()
+    measures.PixelSpacing = _decimals((row, column))
+    measures.SpacingBetweenSlices = format_number_as_ds(step)
+    measures.SliceThickness = format_number_as_ds(placement.thickness_mm)
+    plane = Dataset()
+    plane.ImageOrientationPatient = _decimals(placement.orientation)
+    shared = Dataset()
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
+    proxy.SharedFunctionalGroupsSequence = [shared]
+    proxy.PerFrameFunctionalGroupsSequence = [_frame(mm) for mm in placement.positions_mm]
+    return proxy
+
+
+def _frame(position_mm: Sequence[float]) -> Dataset:
+    position, frame = Dataset(), Dataset()
+    position.ImagePositionPatient = _decimals(position_mm)
+    frame.PlanePositionSequence = [position]
+    return frame
+
+
+def _decimals(values: Sequence[float]) -> list[str]:
+    # Adding zero turns -0.0 into 0.0.
+    return [format_number_as_ds(float(value) + 0.0) for value in values]
+
+
+def place(origin: Origin) -> Placement:
+    """The slices' placement: the source's own, else the Scan's if its orientation was measured, else the
+    plain one that viewers assume.
+    """
+    scan = origin.acquisition.scan
+    thickness_mm = _own_thickness_mm(origin) or scan.spacing_mm[0]
+    own = [_own_plane(origin, position) for position in range(scan.shape[0])]
+    planes = [plane for plane in own if plane is not None]
+    if len(planes) == len(own) and all(
+        np.allclose(orientation, planes[0][0], atol=1e-4) for orientation, _ in planes
+    ):
+        positions = tuple(position for _, position in planes)
+        return Placement(planes[0][0], positions, scan.spacing_mm, thickness_mm)
+    if scan.geometry.orientation == "measured":
+        row, column = (scan.affine[:3, axis] / scan.spacing_mm[axis] for axis in (1, 2))
+        origins = (scan.affine @ (number, 0, 0, 1) for number in range(scan.shape[0]))
+        positions = tuple(tuple(float(mm) for mm in item[:3]) for item in origins)
+        return Placement((*column, *row), positions, scan.spacing_mm, thickness_mm)
+    step_mm = scan.spacing_mm[0]
+    positions = tuple((0.0, 0.0, number * step_mm) for number in range(scan.shape[0]))
+    return Placement(IDENTITY_ORIENTATION, positions, scan.spacing_mm, thickness_mm)
+
+
+def _own_plane(
+    origin: Origin, position: int
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Orientation and position that the source gives the frame of one slice, if it gives both."""
+    orientation = own_value(origin, position, "PlaneOrientationSequence", "ImageOrientationPatient")
+    place_mm = own_value(origin, position, "PlanePositionSequence", "ImagePositionPatient")
+    if orientation is None or place_mm is None or len(orientation) != 6 or len(place_mm) != 3:
+        return None
+    return orientation, place_mm
+
+
+def _own_thickness_mm(origin: Origin) -> float:
+    value = own_value(origin, 0, "PixelMeasuresSequence", "SliceThickness")
+    return value[0] if value else 0.0
+
+
+def own_value(
+    origin: Origin, position: int, sequence: str, keyword: str
+) -> tuple[float, ...] | None:
+    """Numbers that the source gives the frame of one slice: per frame, shared, or at the top level."""
+    frame = origin.acquisition.sources[0].frames[position]
+    dataset = origin.raw[0][frame.instance]
+    groups = [dataset]
+    if frame.number is not None:
+        shared = dataset.get("SharedFunctionalGroupsSequence") or []
+        per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
+        own = [per_frame[frame.number - 1]] if frame.number <= len(per_frame) else []
+        groups = [item for group in (*own, *shared) for item in group.get(sequence) or []]
+    for group in groups:
+        value = group.get(keyword)
+        if value not in (None, ""):
+            many = value if hasattr(value, "__len__") and not isinstance(value, str) else [value]
+            return tuple(float(number) for number in many)
+    return None

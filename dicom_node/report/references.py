@@ -1,0 +1,72 @@
+"""References from results to the true source frames, in place of those to the proxy (PS3.3 C.7.6.16.2.6)."""
+
+from collections.abc import Sequence
+
+from highdicom.sr import CodedConcept
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+
+from dicom_node.report.origin import Origin
+
+PURPOSE = codes.DCM.SourceImageForImageProcessingOperation
+
+
+def refer_to_sources(dataset: Dataset, origin: Origin) -> None:
+    """Point every frame, and the object as a whole, to the instances that were received.
+
+    The first reference of a frame is the B-mode frame; frames of further channels follow.
+    """
+    slices = origin.acquisition.scan.shape[0]
+    items = [source_items(origin, position) for position in range(slices)]
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        derivation = group.DerivationImageSequence[0]
+        position = int(derivation.SourceImageSequence[0].ReferencedFrameNumber) - 1
+        derivation.SourceImageSequence = items[position]
+    instances = unique_headers(origin)
+    dataset.SourceImageSequence = [_instance(header) for header in instances]
+    dataset.ReferencedSeriesSequence = _series(instances)
+
+
+def source_items(origin: Origin, position: int) -> list[Dataset]:
+    """Items of Source Image Sequence for one slice: one frame per source, none twice."""
+    purpose = CodedConcept.from_code(PURPOSE)
+    items, seen = [], set()
+    for source in range(len(origin.headers)):
+        header, frame = origin.frame(position, source)
+        if (header.SOPInstanceUID, frame.number) in seen:
+            continue
+        seen.add((header.SOPInstanceUID, frame.number))
+        item = _instance(header)
+        item.PurposeOfReferenceCodeSequence = [purpose]
+        item.SpatialLocationsPreserved = "YES"
+        if frame.number is not None:
+            item.ReferencedFrameNumber = frame.number
+        items.append(item)
+    return items
+
+
+def unique_headers(origin: Origin) -> list[Dataset]:
+    """Every source instance once, B-mode first."""
+    by_uid = {header.SOPInstanceUID: header for items in origin.headers for header in items}
+    return list(by_uid.values())
+
+
+def _instance(header: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return item
+
+
+def _series(instances: Sequence[Dataset]) -> list[Dataset]:
+    """Common Instance Reference (PS3.3 C.12.2): one item per source series."""
+    series: dict[str, list[Dataset]] = {}
+    for header in instances:
+        series.setdefault(header.SeriesInstanceUID, []).append(_instance(header))
+    items = []
+    for uid, references in series.items():
+        item = Dataset()
+        item.SeriesInstanceUID = uid
+        item.ReferencedInstanceSequence = references
+        items.append(item)
+    return items

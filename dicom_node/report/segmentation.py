@@ -1,0 +1,75 @@
+"""Segmentation: one BINARY object with every described segment, absent ones without frames (PS3.3 A.51)."""
+
+import re
+import warnings
+
+import highdicom as hd
+from pydicom.sr.codedict import codes
+
+from dicom_node.report.concepts import concept, declare_schemes
+from dicom_node.report.equipment import MANUFACTURER, pin_times
+from dicom_node.report.identity import describe_settings
+from dicom_node.report.origin import Origin
+from dicom_node.report.proxy import proxy_source
+from dicom_node.report.references import refer_to_sources
+from models.findings import Segment
+
+
+def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
+    """The masks of one outcome on the rows and columns of their source."""
+    segmentation = origin.findings.segmentation
+    with warnings.catch_warnings():
+        # All frames empty is a legal result: described segments, nothing found.
+        warnings.filterwarnings("ignore", message="Encoding an empty segmentation", module="highdicom")
+        result = hd.seg.Segmentation(
+            source_images=[proxy_source(origin)],
+            pixel_array=segmentation.labelmap,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[_describe(origin, item) for item in segmentation.segments],
+            content_label=re.sub(r"[^A-Z0-9_ ]", "_", origin.name.upper())[:16],
+            content_description=describe_geometry(origin),
+            series_description=f"{origin.name} segmentation, research only"[:64],
+            **origin.constructor("segmentation", 9000 + 10 * origin.number + 1),
+        )
+    refer_to_sources(result, origin)
+    pin_times(result, origin.identity)
+    declare_schemes(result)
+    return result
+
+
+def describe_geometry(origin: Origin) -> str:
+    """Where the geometry came from, in at most 64 characters."""
+    geometry = origin.acquisition.scan.geometry
+    return (
+        f"in-plane {geometry.in_plane}, step {geometry.frame_step}, "
+        f"orientation {geometry.orientation}"
+    )
+
+
+def _describe(origin: Origin, segment: Segment) -> hd.seg.SegmentDescription:
+    run = origin.findings.run
+    identifier, uid = origin.tracking(segment.number)
+    return hd.seg.SegmentDescription(
+        segment.number,
+        segment.label[:64],
+        concept(segment.category),
+        concept(segment.type),
+        hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        hd.AlgorithmIdentificationSequence(
+            name=run.analysis[:64],
+            version=run.version[:64],
+            family=codes.DCM.ArtificialIntelligence,
+            source=MANUFACTURER,
+            parameters=dict(
+                item.split("=", 1)
+                for item in [
+                    f"weights_sha256={run.weights_sha256}",
+                    *describe_settings(run.settings),
+                ]
+            ),
+        ),
+        tracking_uid=uid,
+        tracking_id=identifier,
+        anatomic_regions=[concept(segment.site)],
+        display_color=hd.color.CIELabColor.from_rgb(*segment.color),
+    )

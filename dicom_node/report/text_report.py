@@ -1,0 +1,55 @@
+"""A report without measurements: a scan that was declined, or one in which nothing was found.
+
+Its root is not Imaging Measurement Report: viewers go blank on that without coordinates.
+"""
+
+from collections.abc import Sequence
+
+from highdicom import sr
+from highdicom.sr import RelationshipTypeValues
+from pydicom.sr.coding import Code
+from pydicom.sr.codedict import codes
+
+from dicom_node.report import concepts
+from dicom_node.report.concepts import declare_schemes
+from dicom_node.report.equipment import pin_times
+from dicom_node.report.origin import Origin
+from dicom_node.report.references import unique_headers
+
+
+def build_text_report(
+    origin: Origin, title: Code, sentences: Sequence[str]
+) -> sr.Comprehensive3DSR:
+    """Title, the outcome in the standard's words (CID 6047), one text per sentence, the sources."""
+    contains = RelationshipTypeValues.CONTAINS
+    summary = (
+        codes.DCM.AllAlgorithmsSucceededWithoutFindings
+        if origin.outcome.findings
+        else codes.DCM.NoAlgorithmsSucceededWithoutFindings
+    )
+    items: list[sr.ContentItem] = [
+        sr.CodeContentItem(concepts.INTENDED_USE, concepts.RESEARCH_ONLY, contains),
+        sr.CodeContentItem(codes.DCM.CADProcessingAndFindingsSummary, summary, contains),
+    ]
+    items += [sr.TextContentItem(concepts.REASON, text, contains) for text in sentences]
+    items += [
+        sr.ImageContentItem(
+            name=codes.SCT.Source,
+            referenced_sop_class_uid=str(header.SOPClassUID),
+            referenced_sop_instance_uid=str(header.SOPInstanceUID),
+            relationship_type=contains,
+        )
+        for header in unique_headers(origin)
+    ]
+    root = sr.ContainerContentItem(name=title)
+    root.ContentSequence = sr.ContentSequence(items)
+    result = sr.Comprehensive3DSR(
+        evidence=unique_headers(origin),
+        content=root,
+        is_complete=True,
+        series_description=f"{origin.name}: {title.meaning}"[:64],
+        **origin.constructor(title.value, 9000 + 10 * origin.number + 2),
+    )
+    pin_times(result, origin.identity)
+    declare_schemes(result)
+    return result

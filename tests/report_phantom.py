@@ -1,0 +1,137 @@
+"""Small studies with known findings for the tests of report: no network, no analysis, any source form."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from pydicom import dcmread
+
+from dicom_node.scanner import Style, write_study
+from dicom_node.study import Acquisition, Outcome, Source, SourceFrame, Study
+from models import codes
+from models.findings import (
+    Attribution,
+    Classification,
+    Code,
+    Findings,
+    Flag,
+    Measurement,
+    Run,
+    Segmentation,
+)
+from models.layer.labels import SEGMENTS
+from models.scan import Geometry, Scan
+
+SHAPE = (7, 37, 30)  # odd sizes, so that packed bits straddle the bytes
+SPACING_MM = (0.5, 0.25, 0.25)
+PAIN = Code("pain", "99LAYER", "Myofascial pain")
+NO_PAIN = Code("no-pain", "99LAYER", "No myofascial pain")
+PAIN_CLASS = Code("pain-class", "99LAYER", "Myofascial pain classification")
+SHAPLEY = Code("shapley", "99LAYER", "Shapley value over layers")
+CONTRIBUTION = Code("contribution", "99LAYER", "Contribution to decision")
+DIGEST = "a" * 64
+
+
+def make_labelmap(present: tuple[int, ...] = (1, 2, 3, 4, 5, 6)) -> np.ndarray:
+    """Sloping layers on six of seven slices, different under every flip and exchange of axes."""
+    slices, rows, columns = np.indices(SHAPE)
+    depth = rows - 2 - 0.8 * slices - 0.12 * columns
+    numbers = np.digitize(depth, [0, 3, 8, 10, 15, 17, 26])
+    numbers[(numbers == 7) | (columns > 26)] = 0
+    numbers[5] = 0
+    return np.where(np.isin(numbers, present), numbers, 0).astype(np.uint8)
+
+
+def make_scan(shear_wave: bool = False, spacing_mm: tuple[float, ...] = SPACING_MM) -> Scan:
+    """An oblique scan: slices go down the body, columns to the left, rows away from the skin."""
+    random = np.random.default_rng(3)
+    gray = np.round(random.uniform(10, 200, SHAPE)).astype(np.float32)
+    channels, units, voxels = ["b-mode"], ["1"], [gray]
+    if shear_wave:
+        channels += ["shear-wave-speed", "shear-wave-valid"]
+        units += ["m/s", "1"]
+        voxels += [np.full(SHAPE, 2.5, np.float32), np.ones(SHAPE, np.float32)]
+    valid = np.zeros(SHAPE, dtype=bool)
+    valid[:, 1:-1, 2:-1] = True
+    affine = np.eye(4)
+    affine[:3, 0] = np.array([0.0, 0.0, -1.0]) * spacing_mm[0]
+    affine[:3, 1] = np.array([0.0, -1.0, 0.0]) * spacing_mm[1]
+    affine[:3, 2] = np.array([1.0, 0.0, 0.0]) * spacing_mm[2]
+    affine[:3, 3] = (-12.5, 80.25, 34.0)
+    geometry = Geometry("measured", "measured", "measured")
+    return Scan(np.stack(voxels), tuple(channels), tuple(units), valid, affine, geometry)
+
+
+def make_findings(labelmap: np.ndarray, spacing_mm: tuple[float, ...] = SPACING_MM) -> Findings:
+    """Findings with every kind of measurement, for the segments that the labelmap has."""
+    measurements: list[Measurement] = []
+    for number in sorted(set(np.unique(labelmap)) - {0}):
+        measurements += _measure(labelmap, int(number), spacing_mm)
+    measurements.append(Measurement(codes.ECHOGENICITY, 0.41, codes.NO_UNITS))
+    saliency = (labelmap / 10 + np.arange(SHAPE[0])[:, None, None] / 100).astype(np.float32)
+    return Findings(
+        Segmentation(SEGMENTS, labelmap.copy()),
+        (Classification(PAIN_CLASS, ((PAIN, 0.87), (NO_PAIN, 0.13)), 1.9),),
+        (Attribution(codes.SALIENCY, "expected gradients", "Myofascial pain", saliency),),
+        tuple(measurements),
+        (Flag(Code("low-quality", "99LAYER", "Low image quality"), "The deep fat is out of focus."),),
+        Run("layer", "0.1.0", DIGEST, {"threshold": "0.5"}, {"torch": "2"}, "cuda", 12.5),
+    )
+
+
+def _measure(labelmap: np.ndarray, number: int, spacing_mm: tuple[float, ...]) -> list[Measurement]:
+    position = (number + 1) % 5
+    mask = labelmap[position] == number
+    column = int(np.flatnonzero(mask.any(axis=0))[4])
+    rows = np.flatnonzero(mask[:, column])
+    top, bottom = rows[0] - 0.5, rows[-1] + 0.5
+    line = ((float(position), top, float(column)), (float(position), bottom, float(column)))
+    value, mm = (bottom - top) * spacing_mm[1], codes.MM
+    return [
+        Measurement(codes.THICKNESS, value, mm, number, line=line),
+        Measurement(codes.THICKNESS, value * 1.1, mm, number, derivation=codes.MEAN),
+        Measurement(codes.THICKNESS, 0.2, mm, number, derivation=codes.STANDARD_DEVIATION),
+        Measurement(codes.THICKNESS, value * 0.8, mm, number, derivation=codes.MINIMUM),
+        Measurement(codes.THICKNESS, value * 1.3, mm, number, derivation=codes.MAXIMUM),
+        Measurement(codes.THICKNESS, value, mm, number, derivation=codes.MEDIAN),
+        Measurement(codes.VOLUME, float(mask.sum()) / 100, codes.CM3, number),
+        Measurement(codes.SALIENCY, 10.0 + number, codes.PERCENT, number, derivation=codes.MEAN),
+        Measurement(CONTRIBUTION, 20.0 - 7 * number, codes.PERCENT, number, method=SHAPLEY),
+        Measurement(codes.SHEAR_WAVE_SPEED, 250.0, codes.CM_PER_S, number, derivation=codes.MEAN),
+    ]
+
+
+def write_source(folder: Path, scan: Scan, style: Style) -> Study:
+    """Let the stand-in scanner write the scan, and carry it as a study with what the form knows."""
+    paths = write_study(scan, folder, style)
+    first = dcmread(paths[0], stop_before_pixels=True)
+    by_series: dict[str, list[Path]] = {}
+    for path in paths:
+        uid = dcmread(path, stop_before_pixels=True).SeriesInstanceUID
+        by_series.setdefault(uid, []).append(path)
+    sources = tuple(_source(tuple(group), scan.shape[0]) for group in by_series.values())
+    geometry = {
+        "multiframe": Geometry("measured", "assumed", "assumed"),
+        "frames-plain": Geometry("measured", "declared", "assumed"),
+    }.get(style.form, scan.geometry)
+    placed = replace(scan, geometry=geometry)
+    return Study(first.StudyInstanceUID, 1, (Acquisition(placed, sources),))
+
+
+def _source(paths: tuple[Path, ...], slices: int) -> Source:
+    if len(paths) == 1:
+        return Source(paths, tuple(SourceFrame(0, number + 1) for number in range(slices)))
+    return Source(paths, tuple(SourceFrame(number, None) for number in range(slices)))
+
+
+def make_case(
+    folder: Path,
+    style: Style | None = None,
+    shear_wave: bool = False,
+    spacing_mm: tuple[float, ...] = SPACING_MM,
+    present: tuple[int, ...] = (1, 2, 3, 4, 5, 6),
+) -> tuple[Study, tuple[Outcome, ...]]:
+    """A study in one style and the outcome of one analysis."""
+    study = write_source(folder, make_scan(shear_wave, spacing_mm), style or Style())
+    findings = make_findings(make_labelmap(present), spacing_mm)
+    return study, (Outcome(0, "layer", findings),)
