@@ -4,7 +4,16 @@ Written for training and tests. It is a model of the image, not of a patient: no
 transfers to patients.
 """
 
+from models.phantom.cohort import Protocol, person_seed, varied_request
 from models.phantom.synthesize import Phantom, PhantomRequest, synthesize
 from models.phantom.truth import write_truth
 
-__all__ = ["Phantom", "PhantomRequest", "synthesize", "write_truth"]
+__all__ = [
+    "Phantom",
+    "PhantomRequest",
+    "Protocol",
+    "person_seed",
+    "synthesize",
+    "varied_request",
+    "write_truth",
+]

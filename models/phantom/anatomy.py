@@ -11,6 +11,8 @@ from models.phantom.factors import LAYERS
 from models.phantom.streams import stream
 
 Array = NDArray[np.float32]
+FATS = ("superficial_fat", "deep_fat")
+SHALLOWEST_MM = 8.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +84,12 @@ def smooth_field(generator: np.random.Generator, grid: Grid, length_mm: float) -
 def build_anatomy(
     seed: int, grid: Grid, factors: Mapping[str, float], absent: tuple[int, ...]
 ) -> Anatomy:
-    """Surfaces, label map and field of one volume. Raises ValueError when the field is too shallow."""
+    """Surfaces, tissue and field of one volume. Raises ValueError when the field is too shallow."""
+    if grid.deepest_mm < SHALLOWEST_MM:
+        raise ValueError(
+            f"a field {grid.deepest_mm:.1f} mm deep is too shallow for six layers: ask for more rows or a "
+            f"larger row spacing, {SHALLOWEST_MM:.0f} mm in all"
+        )
     surfaces = _surfaces(seed, grid, factors, absent)
     valid = _trapezoid(grid, factors["probe.pad_share"])
     depth = grid.depth_mm[None, :, None]
@@ -98,8 +105,9 @@ def _surfaces(
 ) -> Array:
     means = _mean_thickness_mm(grid, factors)
     length = factors["anatomy.correlation_mm"]
-    gel = max(factors["anatomy.gel_mm"], 0.0)
-    skin = gel * (1 + 0.25 * smooth_field(stream(seed, "surface.skin"), grid, length))
+    skin = _gel_mm(grid, factors) * (
+        1 + 0.25 * smooth_field(stream(seed, "surface.skin"), grid, length)
+    )
     surfaces = [np.maximum(skin, 0).astype(np.float32)]
     tilt = (
         math.tan(math.radians(factors["anatomy.tilt_elevation_deg"])) * grid.elevation_mm[:, None]
@@ -107,8 +115,7 @@ def _surfaces(
     )
     for number, name in enumerate(LAYERS, start=1):
         mean = means[name]
-        fat = name in ("superficial_fat", "deep_fat")
-        share = factors["anatomy.fat_variation" if fat else "anatomy.membrane_variation"]
+        share = factors["anatomy.fat_variation" if name in FATS else "anatomy.membrane_variation"]
         field = smooth_field(stream(seed, f"surface.{name}"), grid, length)
         thickness = mean * (1 + share * np.clip(field, -2.5, 2.5))
         if (
@@ -123,23 +130,20 @@ def _surfaces(
 def _mean_thickness_mm(grid: Grid, factors: Mapping[str, float]) -> dict[str, float]:
     """Intended thickness: fat compressed by the probe, and thinned to let the fascia lie in the field."""
     means = {name: factors[f"{name}.thickness_mm"] for name in LAYERS}
-    fats = ("superficial_fat", "deep_fat")
-    for name in fats:
+    for name in FATS:
         means[name] *= 1 - factors["anatomy.pressure"]
-    fixed = max(factors["anatomy.gel_mm"], 0.0) + sum(
-        means[name] for name in LAYERS[:5] if name not in fats
-    )
+    fixed = _gel_mm(grid, factors) + sum(means[name] for name in LAYERS[:5] if name not in FATS)
     room = factors["anatomy.deepest_share"] * grid.deepest_mm - fixed
-    if room < 1.0:
-        raise ValueError(
-            f"a field {grid.deepest_mm:.1f} mm deep is too shallow for six layers: "
-            f"ask for more rows or a larger row spacing"
-        )
-    wanted = sum(means[name] for name in fats)
-    if wanted > room:
-        for name in fats:
-            means[name] *= room / wanted
+    room = max(room, 0.2 * grid.deepest_mm)  # in a very shallow field the deepest layers are cut
+    wanted = sum(means[name] for name in FATS)
+    for name in FATS:
+        means[name] *= min(room / wanted, 1.0)
     return means
+
+
+def _gel_mm(grid: Grid, factors: Mapping[str, float]) -> float:
+    """Gel between probe and skin, at most a twentieth of the field."""
+    return min(max(factors["anatomy.gel_mm"], 0.0), grid.deepest_mm / 20)
 
 
 def _trapezoid(grid: Grid, pad_share: float) -> NDArray[np.bool_]:

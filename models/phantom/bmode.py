@@ -13,6 +13,8 @@ from models.phantom.texture import Lengths, correlated, gray_to_db
 
 FWHM = 2.3548
 """Full width at half maximum of a Gaussian in standard deviations."""
+ROWS_AT_ONCE = 16
+"""Rows whose beam matrices are held at a time; bounds memory."""
 
 
 def render(
@@ -72,15 +74,17 @@ def _widths(grid: Grid, factors: Mapping[str, float]) -> tuple[Array, Array]:
 def _beam(grid: Grid, factors: Mapping[str, float], data: Array) -> Array:
     """Point-spread function as one matrix per axis; lateral and elevational width change with depth."""
     axial, lateral = _widths(grid, factors)
-    slices, rows, columns = grid.shape
     data = np.matmul(_kernel(grid.depth_mm, axial), data)
-    by_row = np.ascontiguousarray(data.transpose(2, 0, 1, 3)).reshape(rows, 2 * slices, columns)
-    across = _kernel(grid.lateral_mm, np.repeat(lateral[:, None], columns, axis=1))
-    by_row = np.matmul(by_row, across.transpose(0, 2, 1))
-    elevation = lateral * factors["probe.elevation_ratio"]
-    between = _kernel(grid.elevation_mm, np.repeat(elevation[:, None], slices, axis=1))
-    by_row = np.matmul(between[:, None], by_row.reshape(rows, 2, slices, columns))
-    return np.ascontiguousarray(by_row.transpose(1, 2, 0, 3))
+    for start in range(0, grid.shape[1], ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        width = lateral[rows, None]
+        across = _kernel(grid.lateral_mm, np.repeat(width, grid.shape[2], axis=1))
+        ratio = factors["probe.elevation_ratio"]
+        between = _kernel(grid.elevation_mm, np.repeat(width * ratio, grid.shape[0], axis=1))
+        # (row, part, slice, column), so that each row meets its own matrices
+        piece = np.matmul(data[:, :, rows].transpose(2, 0, 1, 3), across[:, None])
+        data[:, :, rows] = np.matmul(between[:, None], piece).transpose(1, 2, 0, 3)
+    return data
 
 
 def _add_interfaces(

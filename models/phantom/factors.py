@@ -21,7 +21,7 @@ LAYERS = (
 )
 """Names of layers 1 to 6, from the skin down."""
 
-FATS = ("superficial_fat.thickness_mm", "deep_fat.thickness_mm")
+FOLLOW_BODY_MASS = ("superficial_fat.thickness_mm", "deep_fat.thickness_mm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def draw_factors(seed: int, fixed: Mapping[str, float]) -> dict[str, float]:
     }
     factors |= {key: float(value) for key, value in fixed.items()}
     share = factors["anatomy.body_mass_fat"]
-    for key in FATS:
+    for key in FOLLOW_BODY_MASS:
         if key not in fixed:
             own = known[key].standardize(factors[key])
             mixed = share * factors["anatomy.body_mass"] + math.sqrt(1 - share**2) * own

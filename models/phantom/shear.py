@@ -20,7 +20,7 @@ def shear_wave(
     tissue = (anatomy.tissue > 0).astype(np.float32)
     blur = factors["shear.blur_mm"] / 2.3548
     weight = _blur(tissue, grid, blur)
-    speed = _blur(speed, grid, blur) / np.maximum(weight, 1e-3)
+    speed = (_blur(speed, grid, blur) / np.maximum(weight, 1e-3)).astype(np.float32)
     noise = correlated(stream(seed, "shear.noise"), grid, Lengths(1.0, 0.7, 0.8))
     relative = factors["shear.noise"] + factors["shear.noise_per_mm"] * grid.depth_mm
     speed = speed * (1 + noise * relative[None, :, None]).astype(np.float32)
