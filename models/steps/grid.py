@@ -5,12 +5,13 @@ the wanted spacing, so that the outer edges of the images coincide and nothing s
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+Value = TypeVar("Value", np.uint8, np.float32)
 Box = tuple[slice, slice, slice]
 SLICES_AT_ONCE = 8
 LEAST_PIXELS = 16  # of an analysis grid, each way
@@ -47,13 +48,13 @@ def resample(volume: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.
     return np.concatenate(pieces) if pieces else np.zeros((0, *shape), np.float32)
 
 
-def resample_labels(labels: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Nearest neighbor, uint8 (slice, row, column) onto ``shape`` rows and columns."""
+def resample_labels(labels: NDArray[Value], shape: tuple[int, int]) -> NDArray[Value]:
+    """Nearest neighbor onto ``shape`` rows and columns: for labels, masks and values that must not mix."""
     pieces = [
         _resample(labels[piece], shape, sitk.sitkNearestNeighbor, False)
         for piece in pieces_of(labels)
     ]
-    return np.concatenate(pieces) if pieces else np.zeros((0, *shape), np.uint8)
+    return np.concatenate(pieces) if pieces else np.zeros((0, *shape), labels.dtype)
 
 
 def pieces_of(volume: NDArray[Any]) -> Iterator[slice]:

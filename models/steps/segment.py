@@ -1,9 +1,9 @@
 """segment: which layer each voxel belongs to, on the source grid.
 
 The network runs slice by slice on its own grid. Its class probabilities, not its labels, go back to the
-source grid, so that a layer of few pixels does not alias. Where the most probable labels of a column break the
-anatomical order (outside, 1 to 6 from the probe down, outside; layers may be missing), the column takes the
-most probable labels among those that keep it (Viterbi algorithm): the only post-processing there is.
+source grid, so that a layer of few pixels does not alias. Where the most probable labels of a column break
+the anatomical order (outside, 1 to 6 from the probe down, outside; layers may be missing), the column takes
+the most probable labels among those that keep it (Viterbi algorithm): the only post-processing there is.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ LEAST_PROBABILITY = 1e-4  # so that one sure pixel cannot outvote a whole column
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """What is segmented, (slice, row, column): gray levels 0-255, and where they are tissue. Row, column mm."""
+    """What is segmented: gray levels 0-255 and ``valid``, (slice, row, column); spacing of row, column."""
 
     gray: NDArray[np.float32]
     valid: NDArray[np.bool_]

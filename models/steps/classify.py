@@ -1,0 +1,68 @@
+"""classify: the calibrated probability of a decision that rests on labeled layers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.scan import Scan
+from models.steps.grid import Box, bounding_box, grid_shape, resample, resample_labels
+
+Network = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Image, labels, thickness -> logit (batch,)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """One scan as a classifier sees it, on the classifier's grid, batch of one.
+
+    image         float32 (1, channel, slice, row, column): stored values.
+    labels        uint8 (1, slice, row, column).
+    thickness_mm  float32 (1, layer), NaN where a layer has none.
+    box           the part of the source grid that was resampled.
+    channels      names of the image's channels.
+    """
+
+    image: Tensor
+    labels: Tensor
+    thickness_mm: Tensor
+    box: Box
+    channels: tuple[str, ...]
+
+
+def build_case(
+    scan: Scan,
+    labelmap: NDArray[np.uint8],
+    thickness_mm: NDArray[np.float32],
+    channels: tuple[str, ...],
+    wanted_mm: tuple[float, float],
+) -> Case:
+    """Cut the scan to its tissue and bring it onto the classifier's grid. Labels and masks stay whole."""
+    box = bounding_box(labelmap > 0)
+    labels = labelmap[box]
+    shape = grid_shape(labels.shape[1:], scan.spacing_mm[1:], wanted_mm)
+    planes = [_channel(scan, name, box, shape) for name in channels]
+    return Case(
+        torch.from_numpy(np.stack(planes))[None],
+        torch.from_numpy(resample_labels(labels, shape))[None],
+        torch.from_numpy(thickness_mm.astype(np.float32))[None],
+        box,
+        channels,
+    )
+
+
+def classify(network: Network, case: Case, temperature: float) -> tuple[float, float]:
+    """The logit and the probability sigmoid(logit / temperature), temperature from validation persons."""
+    logit = network(case.image, case.labels, case.thickness_mm)[0].double()
+    return float(logit), float(torch.sigmoid(logit / temperature))
+
+
+def _channel(scan: Scan, name: str, box: Box, shape: tuple[int, int]) -> NDArray[np.float32]:
+    plane = scan.channel(name)[box]
+    # A speed where the mask says "invalid" means nothing: it must not mix with its neighbors.
+    return (
+        resample_labels(plane, shape) if name.startswith("shear-wave") else resample(plane, shape)
+    )
