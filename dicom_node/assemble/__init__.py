@@ -1,0 +1,123 @@
+"""assemble: the instances of a study become a Study with its Scans.
+
+Read the headers, group frames into stacks, place each stack in space, decide which elasticity map belongs to
+which B-mode volume, and only then decode, once, into the arrays of the Scans.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dicom_node.assemble.grouping import Stack, group
+from dicom_node.assemble.instances import malformed, read
+from dicom_node.assemble.pairing import pair
+from dicom_node.assemble.placement import Placed, place
+from dicom_node.assemble.scans import assemble_scan, declaration
+from dicom_node.errors import StudyError
+from dicom_node.settings import Source
+from dicom_node.study import Acquisition, StoredInstance, Study, Unused
+
+__all__ = ["assemble_study"]
+
+AMBIGUOUS = "several elasticity maps lie on the grid of one B-mode volume"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Desk:
+    """The study on the table: what it is, what the site declares, and what could not be used so far."""
+
+    study_uid: str
+    sources: Sequence[Source]
+    failures: list[tuple[Unused, StudyError]] = field(default_factory=list)
+
+    def put_aside(self, stack: Stack, error: StudyError) -> None:
+        self.failures.extend((unused, error) for unused in stack.unused(error.reason))
+
+    def declared(self, stack: Stack) -> Source | None:
+        with malformed(self.study_uid, "manufacturer, model or station cannot be read"):
+            return declaration(stack.frames[0].instance, self.sources)
+
+
+def assemble_study(
+    study_uid: str, generation: int, instances: Sequence[StoredInstance], sources: Sequence[Source]
+) -> Study:
+    """Make all Scans that the instances of one study give; the order of ``instances`` does not matter.
+
+    Every instance ends in a Scan or in ``Study.unused`` with a reason. B-mode and elasticity on one grid are
+    channels of one Scan. ``sources`` fill in geometry that no object states. When not one Scan can be
+    made, raises the StudyError (Incomplete, UnsupportedPixels, GeometryUnknown or itself) that came first.
+    """
+    with warnings.catch_warnings():
+        # pydicom warns of odd headers by quoting their values, and those can be a patient's.
+        warnings.simplefilter("ignore")
+        desk = _Desk(study_uid, sources)
+        images, rejected = read(study_uid, instances)
+        stacks, unclear = group(study_uid, images)
+        placed = _place_all(desk, stacks)
+        tissue = [item for item in placed if item.stack.kind == "b-mode"]
+        elastic = [item for item in placed if item.stack.kind == "elasticity"]
+        acquisitions = _acquire(desk, tissue, _partners(desk, tissue, elastic))
+    failures = desk.failures + unclear + rejected
+    if not acquisitions:
+        raise failures[0][1] if failures else StudyError(study_uid, "the study has no instances")
+    return Study(study_uid, generation, acquisitions, _unused(failures, acquisitions, instances))
+
+
+def _place_all(desk: _Desk, stacks: Sequence[Stack]) -> list[Placed]:
+    placed = []
+    for stack in stacks:
+        try:
+            with malformed(desk.study_uid, "the geometry cannot be read"):
+                placed.append(place(desk.study_uid, stack, desk.declared(stack)))
+        except StudyError as error:
+            desk.put_aside(stack, error)
+    return placed
+
+
+def _partners(
+    desk: _Desk, tissue: Sequence[Placed], elastic: Sequence[Placed]
+) -> dict[int, Placed]:
+    """The elasticity map of each B-mode volume that has exactly one."""
+    with malformed(desk.study_uid, "references of an elasticity map cannot be read"):
+        pairs = [(item, *pair(tissue, item)) for item in elastic]
+    maps = Counter(number for _, number, _ in pairs)
+    partners = {}
+    for item, number, reason in pairs:
+        if number is not None and maps[number] == 1:
+            partners[number] = item
+        else:
+            desk.put_aside(item.stack, StudyError(desk.study_uid, reason or AMBIGUOUS))
+    return partners
+
+
+def _acquire(
+    desk: _Desk, tissue: Sequence[Placed], partners: dict[int, Placed]
+) -> tuple[Acquisition, ...]:
+    acquisitions = []
+    for number, item in enumerate(tissue):
+        elastic = partners.get(number)
+        try:
+            declared = desk.declared(elastic.stack if elastic else item.stack)
+            made = assemble_scan(desk.study_uid, item, elastic, declared)
+        except StudyError as error:
+            desk.put_aside(item.stack, error)
+            if elastic:
+                desk.put_aside(elastic.stack, StudyError(desk.study_uid, "its B-mode was not used"))
+            continue
+        acquisitions.append(made.acquisition)
+        if elastic and made.left_out:
+            desk.put_aside(elastic.stack, StudyError(desk.study_uid, made.left_out))
+    return tuple(acquisitions)
+
+
+def _unused(
+    failures: Sequence[tuple[Unused, StudyError]],
+    acquisitions: Sequence[Acquisition],
+    instances: Sequence[StoredInstance],
+) -> tuple[Unused, ...]:
+    """One reason for each instance that is in no Scan, in a fixed order."""
+    used_paths = {path for one in acquisitions for source in one.sources for path in source.paths}
+    used = {item.sop_instance_uid for item in instances if item.path in used_paths}
+    reasons = {unused.sop_instance_uid: unused for unused, _ in reversed(failures)}
+    return tuple(reasons[uid] for uid in sorted(reasons) if uid not in used)

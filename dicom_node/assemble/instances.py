@@ -1,0 +1,158 @@
+"""From stored files to ultrasound images with readable headers, and a reason for every file that is none."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from dicom_node.errors import StudyError, UnsupportedPixels
+from dicom_node.study import StoredInstance, Unused
+
+# What pydicom, its decoders and Python raise on malformed data. Nothing broader: a fault of ours must show.
+MALFORMED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+# 2 GiB of float32 hold 2,000 frames of 512 x 512. What asks for more is no sweep of a probe.
+MAX_SCAN_BYTES = 2 * 1024**3
+MAX_FRAMES = 65_535
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """One ultrasound image instance: where it is stored, and its data set without pixels."""
+
+    stored: StoredInstance
+    header: Dataset
+
+    @property
+    def frame_count(self) -> int:
+        return int(self.header.get("NumberOfFrames") or 1)
+
+    @property
+    def sort_key(self) -> tuple[int, str, int, str]:
+        """Series and instance in the order of their numbers, so that the order of arrival does not matter."""
+        series, number = (
+            int(self.header.get(key) or 0) for key in ("SeriesNumber", "InstanceNumber")
+        )
+        return series, str(self.header.SeriesInstanceUID), number, self.stored.sop_instance_uid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One frame of an instance; ``number`` counts from 1."""
+
+    instance: Instance
+    number: int
+
+    def value(self, group: str, keyword: str) -> Any:
+        """An attribute of this frame: from its own functional group, else the shared one, else the data set.
+
+        None when it is nowhere (PS3.3 section C.7.6.16).
+        """
+        header = self.instance.header
+        own = header.get("PerFrameFunctionalGroupsSequence") or ()
+        shared = header.get("SharedFunctionalGroupsSequence") or ()
+        if own and len(own) < self.number:
+            raise IndexError("fewer functional groups than frames")
+        for place in ((own[self.number - 1],) if own else ()) + tuple(shared[:1]):
+            items = place.get(group) or ()
+            if items and keyword in items[0]:
+                return items[0].get(keyword)
+        return header.get(keyword)
+
+    def numbers(self, group: str, keyword: str, count: int) -> NDArray[np.float64] | None:
+        """The same as that many finite numbers; None when absent, ValueError when something else."""
+        value = self.value(group, keyword)
+        if value is None or value == "" or len(value) == 0:
+            return None
+        array = np.array([float(item) for item in value])
+        if array.shape != (count,) or not np.isfinite(array).all():
+            raise ValueError(f"{keyword} is not {count} finite numbers")
+        return array
+
+
+def read(
+    study_uid: str, stored: Sequence[StoredInstance]
+) -> tuple[list[Instance], list[tuple[Unused, StudyError]]]:
+    """The ultrasound images in a fixed order, and what every other instance is."""
+    images: list[Instance] = []
+    others: list[tuple[Unused, StudyError]] = []
+    for item in {one.sop_instance_uid: one for one in stored}.values():
+        try:
+            with malformed(study_uid, "the header cannot be read"):
+                images.append(_image(study_uid, item))
+        except StudyError as error:
+            others.append((Unused(item.sop_instance_uid, error.reason), error))
+    with malformed(study_uid, "series and instance numbers cannot be read"):
+        return sorted(images, key=lambda image: image.sort_key), others
+
+
+@contextmanager
+def malformed(study_uid: str, what: str) -> Iterator[None]:
+    """Turn what a damaged file makes libraries raise into UnsupportedPixels.
+
+    The text of the cause is not repeated: it may quote a header value.
+    """
+    try:
+        yield
+    except MALFORMED as error:
+        raise UnsupportedPixels(study_uid, f"{what} ({type(error).__name__})") from None
+
+
+def _image(study_uid: str, stored: StoredInstance) -> Instance:
+    """The header of an ultrasound image. Raises StudyError saying what else the file is."""
+    header = dcmread(stored.path, stop_before_pixels=True)
+    if str(header.get("SOPInstanceUID") or "") != stored.sop_instance_uid:
+        # A damaged file can "read" as an empty data set, so the UID proves that reading worked.
+        raise UnsupportedPixels(study_uid, "the file does not hold this instance: damaged or empty")
+    if str(header.get("StudyInstanceUID") or "") != study_uid:
+        raise StudyError(study_uid, "the instance belongs to another study")
+    kind = UID(str(header.get("SOPClassUID") or "")).name
+    if not header.get("Rows") or not header.get("Columns"):
+        raise StudyError(study_uid, f"no image: {kind}")
+    if header.get("Modality") != "US" and not header.get("SequenceOfUltrasoundRegions"):
+        raise StudyError(study_uid, f"no ultrasound: {kind}")
+    instance = Instance(stored, header)
+    _ = instance.sort_key  # raises here, where the instance is known, if a number is none
+    _check_size(study_uid, instance)
+    return instance
+
+
+def _check_size(study_uid: str, instance: Instance) -> None:
+    """Refuse what cannot be decoded in bounded memory, before anything is allocated for it."""
+    header, frames = instance.header, instance.frame_count
+    pixels = int(header.Rows) * int(header.Columns) * frames
+    if not 1 <= frames <= MAX_FRAMES or pixels * 4 > MAX_SCAN_BYTES:
+        reason = f"{header.Rows} rows x {header.Columns} columns x {frames} frames is too large"
+        raise UnsupportedPixels(study_uid, f"{reason}: at most {MAX_SCAN_BYTES >> 30} GiB decoded")
+    syntax = header.file_meta.TransferSyntaxUID
+    if syntax == DeflatedExplicitVRLittleEndian:
+        # Its size cannot be bounded before it is inflated, and no scanner sends it.
+        raise UnsupportedPixels(study_uid, f"transfer syntax {syntax.name} is not taken")
+    if not syntax.is_compressed:
+        bits = pixels * int(header.SamplesPerPixel) * int(header.BitsAllocated)
+        if header.PhotometricInterpretation == "YBR_FULL_422":
+            bits = bits * 2 // 3
+        if bits // 8 > instance.stored.path.stat().st_size:
+            raise UnsupportedPixels(
+                study_uid, "pixel data are cut off: the file is shorter than its image"
+            )

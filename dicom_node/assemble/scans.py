@@ -1,0 +1,118 @@
+"""One acquisition: decoded channels, tissue region and facts of a placed stack and its elasticity map."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom import Dataset
+
+from dicom_node.assemble.elasticity import decode_speed
+from dicom_node.assemble.instances import MAX_SCAN_BYTES, Instance, malformed
+from dicom_node.assemble.pixels import Gray, decode_gray, decoder
+from dicom_node.assemble.placement import Placed
+from dicom_node.errors import StudyError, UnsupportedPixels
+from dicom_node.settings import Source as Declaration
+from dicom_node.study import Acquisition
+from models.scan import Scan
+
+CHANNELS = ("b-mode", "shear-wave-speed", "shear-wave-valid")
+UNITS = ("1", "m/s", "1")
+# Facts are shown to people; a manufacturer's free text is cut to what a line holds.
+FACT_LENGTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """An acquisition, and why its elasticity map is not in it, or "" when it is or when there is none."""
+
+    acquisition: Acquisition
+    left_out: str = ""
+
+
+def declaration(instance: Instance, sources: Sequence[Declaration]) -> Declaration | None:
+    """The first declaration whose every given key equals the instance's."""
+    header = instance.header
+    own = {
+        "ae_title": instance.stored.calling_ae,
+        "manufacturer": header.get("Manufacturer"),
+        "model": header.get("ManufacturerModelName"),
+        "station": header.get("StationName"),
+    }
+    for source in sources:
+        wanted = {key: getattr(source.match, key).strip() for key in own}
+        if all(str(own[key] or "").strip() == value for key, value in wanted.items() if value):
+            return source
+    return None
+
+
+def assemble_scan(
+    study_uid: str, tissue: Placed, elastic: Placed | None, declared: Declaration | None
+) -> Assembled:
+    """Decode the B-mode and its elasticity map into one Scan.
+
+    A map that cannot become m/s for certain is left out with its reason, the B-mode stays. Raises
+    UnsupportedPixels when the B-mode cannot be decoded or shows nothing, Incomplete when frames are missing.
+    """
+    shape = tissue.stack.shape
+    count = 3 if elastic else 1
+    if 4 * count * int(np.prod(shape)) > MAX_SCAN_BYTES:
+        raise UnsupportedPixels(study_uid, f"more than {MAX_SCAN_BYTES >> 30} GiB decoded")
+    voxels = np.zeros((count, *shape), np.float32)
+    gray = decode_gray(study_uid, tissue.stack, voxels[0])
+    if gray.levels.min() == gray.levels.max():
+        raise UnsupportedPixels(study_uid, "the images are blank: every pixel has the same value")
+    left_out = ""
+    if elastic:
+        meaning = declared.elasticity if declared else ""
+        try:
+            decode_speed(study_uid, elastic.stack, meaning, voxels[1], voxels[2])
+        except StudyError as error:
+            left_out, voxels = error.reason, voxels[:1].copy()
+    valid = tissue.inside if gray.overlay is None else tissue.inside & ~gray.overlay
+    with malformed(study_uid, "the description of the acquisition cannot be read"):
+        facts = _facts(tissue, gray)
+    scan = Scan(
+        voxels,
+        CHANNELS[: len(voxels)],
+        UNITS[: len(voxels)],
+        valid,
+        tissue.affine,
+        tissue.geometry,
+        "US",
+        facts | ({"shear_wave_left_out": left_out} if left_out else {}),
+    )
+    stacks = [tissue.stack] + ([elastic.stack] if elastic and not left_out else [])
+    return Assembled(Acquisition(scan, tuple(stack.origin() for stack in stacks)), left_out)
+
+
+def _facts(tissue: Placed, gray: Gray) -> dict[str, str]:
+    """What an analysis or a reader may need: equipment and encoding, and nothing of the patient."""
+    instance = tissue.stack.frames[0].instance
+    header = instance.header
+    facts = {
+        "manufacturer": header.get("Manufacturer"),
+        "model": header.get("ManufacturerModelName"),
+        "transducer": header.get("TransducerType")
+        or _meaning(header, "TransducerGeometryCodeSequence"),
+        "view": _meaning(header, "ViewCodeSequence"),
+        "side": header.get("ImageLaterality") or header.get("Laterality"),
+        "depth_mm": header.get("DepthOfScanField"),
+        "bits_stored": header.get("BitsStored"),
+        "decoder": decoder(instance),
+        "transfer_syntax": header.file_meta.TransferSyntaxUID.name,
+        "lossy": "yes" if header.get("LossyImageCompression") == "01" else "",
+        "color": _color(gray),
+        "geometry_notes": "; ".join(tissue.notes),
+    }
+    return {key: str(value).strip()[:FACT_LENGTH] for key, value in facts.items() if value}
+
+
+def _color(gray: Gray) -> str:
+    if gray.is_tinted:
+        return "tinted"
+    return "overlay" if gray.overlay is not None and gray.overlay.any() else "gray"
+
+
+def _meaning(header: Dataset, keyword: str) -> str:
+    items = header.get(keyword) or ()
+    return str(items[0].get("CodeMeaning") or "") if items else ""
