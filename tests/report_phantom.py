@@ -74,7 +74,11 @@ def make_findings(labelmap: np.ndarray, spacing_mm: tuple[float, ...] = SPACING_
         (Classification(PAIN_CLASS, ((PAIN, 0.87), (NO_PAIN, 0.13)), 1.9),),
         (Attribution(codes.SALIENCY, "expected gradients", "Myofascial pain", saliency),),
         tuple(measurements),
-        (Flag(Code("low-quality", "99LAYER", "Low image quality"), "The deep fat is out of focus."),),
+        (
+            Flag(
+                Code("low-quality", "99LAYER", "Low image quality"), "The deep fat is out of focus."
+            ),
+        ),
         Run("layer", "0.1.0", DIGEST, {"threshold": "0.5"}, {"torch": "2"}, "cuda", 12.5),
     )
 

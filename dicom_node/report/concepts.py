@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom import Dataset
-from pydicom.sr.coding import Code as Concept
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as Concept
 
 from models.findings import Code
 

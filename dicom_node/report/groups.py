@@ -1,8 +1,8 @@
 """Measurement groups of TID 1500: per segment a viewer twin and a segment group, per decision one group.
 
 A viewer (OHIF 3.13) lists a group only if it finds coordinates for its Tracking UID, loads it only if its
-Tracking Identifier names a tool and its first number carries coordinates, and then shows the length of what is
-drawn. Hence the pair: the twin (TID 1410) holds one line and its length, the group (TID 1411) everything else.
+Tracking Identifier names a tool and its first number carries coordinates, and then shows the length of what
+is drawn. Hence the pair: the twin (TID 1410) holds one line and its length, the group (TID 1411) the rest.
 """
 
 from collections.abc import Sequence
@@ -51,9 +51,7 @@ def _line_twin(
     origin: Origin, segment: Segment, measurement: Measurement, line: tuple[Region, float]
 ) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     region, length_mm = line
-    number = sr.Measurement(
-        concept(measurement.quantity), _rounded(length_mm), concepts.MILLIMETER
-    )
+    number = sr.Measurement(concept(measurement.quantity), _rounded(length_mm), concepts.MILLIMETER)
     identifier, uid = origin.tracking(segment.number)
     group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid, f"{TOOL}:Length:{identifier}"),
@@ -99,7 +97,7 @@ def _segment_group(
 def classification_group(
     origin: Origin, classification: Classification, scan_measurements: Sequence[Measurement]
 ) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
-    """One decision: the most likely class, its probabilities in %, the logit; the region is what was analyzed."""
+    """One decision: the likeliest class, its probability in %, the logit; the region is what was analyzed."""
     region = analyzed_region(origin)
     name, (outcome, probability) = classification.concept.meaning, classification.outcomes[0]
     likely = max(classification.outcomes, key=lambda item: item[1])[0]
@@ -169,7 +167,7 @@ def _described(origin: Origin, segment: Segment) -> dict[str, Any]:
 
 
 def _number(measurement: Measurement) -> sr.Measurement:
-    optional = {
+    optional: dict[str, Any] = {
         key: concept(code)
         for key, code in (("method", measurement.method), ("derivation", measurement.derivation))
         if code is not None

@@ -14,19 +14,49 @@ from pydicom.multival import MultiValue
 CHARACTER_SET = "ISO_IR 192"
 
 # Type 2 attributes must be there, empty if unknown (PS3.3 C.7.1.1, C.7.2.1, C.7.5.1).
-REQUIRED = (
-    "PatientID PatientName PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime "
-    "ReferringPhysicianName Manufacturer"
-).split()
-OPTIONAL = (
-    "IssuerOfPatientID PatientAge PatientSize PatientWeight StudyDescription Modality "
-    "SeriesDate SeriesTime AcquisitionDate AcquisitionTime ContentDate ContentTime "
-    "ManufacturerModelName SoftwareVersions DeviceSerialNumber InstitutionName StationName "
-    "LossyImageCompression LossyImageCompressionRatio LossyImageCompressionMethod"
-).split()
-IDENTIFIERS = (
-    "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Rows Columns"
-).split()
+REQUIRED = [
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "Manufacturer",
+]
+OPTIONAL = [
+    "IssuerOfPatientID",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "StudyDescription",
+    "Modality",
+    "SeriesDate",
+    "SeriesTime",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "ContentDate",
+    "ContentTime",
+    "ManufacturerModelName",
+    "SoftwareVersions",
+    "DeviceSerialNumber",
+    "InstitutionName",
+    "StationName",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+]
+IDENTIFIERS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "Rows",
+    "Columns",
+]
 LENGTHS = {"SH": 16, "LO": 64}
 
 

@@ -1,2 +1,152 @@
-"""x"""
-def write_page(): ...
+"""The page for the eye: overlay.png, report.html and findings.json of one study. No patient data enter it."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import dicom_node
+from dicom_node.report.picture import draw
+from dicom_node.report.table import columns_of, show, true_thickness_mm
+from dicom_node.study import Outcome, Study
+from models.findings import Classification, Code, Findings
+from models.scan import Scan
+
+TIMES = " \N{MULTIPLICATION SIGN} "
+RESEARCH_ONLY = "Research use only. Not a medical device. Not for diagnosis."
+
+
+def write_page(
+    study: Study,
+    outcomes: Sequence[Outcome],
+    folder: Path,
+    truth: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the picture, the page and the numbers into an existing folder; returns the page.
+
+    ``truth`` is what a phantom knows of itself: ``thickness_mm`` by segment, ``pain``. A refused outcome has no
+    picture; those of outcomes after the first are ``overlay-2.png`` and so on.
+    """
+    views: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        picture = b""
+        scan = study.acquisitions[outcome.acquisition].scan
+        if outcome.findings:
+            drawn = sum(bool(view["picture"]) for view in views)
+            name = "overlay.png" if not drawn else f"overlay-{drawn + 1}.png"
+            picture = draw(scan, outcome.findings)
+            (folder / name).write_bytes(picture)
+        views.append(_view(scan, outcome, picture, truth))
+    environment = Environment(
+        loader=PackageLoader("dicom_node.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    path = folder / "report.html"
+    text = environment.get_template("report.html").render(
+        study=study, views=views, research_only=RESEARCH_ONLY, version=dicom_node.__version__
+    )
+    path.write_text(text, encoding="utf-8")
+    numbers = json.dumps(_plain(_numbers(study, outcomes)), indent=2)
+    (folder / "findings.json").write_text(numbers + "\n", encoding="utf-8")
+    return path
+
+
+def _view(
+    scan: Scan, outcome: Outcome, picture: bytes, truth: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What the template shows of one outcome, as text."""
+    view: dict[str, Any] = {
+        "analysis": outcome.analysis or "no analysis",
+        "acquisition": outcome.acquisition + 1,
+        "refusal": outcome.refusal,
+        "picture": base64.b64encode(picture).decode("ascii"),
+        "geometry": asdict(scan.geometry),
+        "spacing": TIMES.join(f"{mm:.3g}" for mm in scan.spacing_mm),
+        "shape": TIMES.join(str(length) for length in scan.shape),
+        "findings": outcome.findings,
+    }
+    if outcome.findings:
+        view |= _table(outcome.findings, truth)
+        view["decisions"] = [_decision(item) for item in outcome.findings.classifications]
+        pain = (truth or {}).get("pain")
+        view["known"] = None if pain is None else ("pain" if pain else "no pain")
+    return view
+
+
+def _table(findings: Findings, truth: Mapping[str, Any] | None) -> dict[str, Any]:
+    columns = columns_of(findings)
+    found = set(np.unique(findings.segmentation.labelmap))
+    rows = []
+    for segment in findings.segmentation.segments:
+        known = true_thickness_mm(truth, segment)
+        rows.append(
+            {
+                "number": segment.number,
+                "label": segment.label,
+                "color": "#{:02x}{:02x}{:02x}".format(*segment.color),
+                "found": segment.number in found,
+                "cells": [column.cells.get(segment.number, "") for column in columns],
+                "truth": "" if known is None else show(known),
+            }
+        )
+    return {
+        "columns": columns,
+        "rows": rows,
+        "has_truth": any(row["truth"] for row in rows),
+        "whole": [item for item in findings.measurements if item.segment is None],
+    }
+
+
+def _decision(classification: Classification) -> dict[str, Any]:
+    outcome, probability = classification.outcomes[0]
+    return {
+        "concept": classification.concept.meaning,
+        "outcome": outcome.meaning,
+        "percent": f"{100 * probability:.0f}",
+        "logit": f"{classification.logit:+.2f}",
+    }
+
+
+def _numbers(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Everything but the arrays, for programs."""
+    entries = []
+    for outcome in outcomes:
+        scan = study.acquisitions[outcome.acquisition].scan
+        entries.append(
+            {
+                "acquisition": outcome.acquisition,
+                "analysis": outcome.analysis,
+                "refusal": outcome.refusal,
+                "geometry": asdict(scan.geometry),
+                "spacing_mm": scan.spacing_mm,
+                "shape": scan.shape,
+                "findings": outcome.findings.describe() if outcome.findings else None,
+            }
+        )
+    return {
+        "study_instance_uid": study.study_uid,
+        "generation": study.generation,
+        "intended_use": RESEARCH_ONLY,
+        "software": f"dicom-node {dicom_node.__version__}",
+        "outcomes": entries,
+        "unused": [asdict(item) for item in study.unused],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Codes by name instead of by position."""
+    if isinstance(value, Code):
+        return value._asdict()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

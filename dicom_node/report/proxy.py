@@ -91,9 +91,7 @@ def place(origin: Origin) -> Placement:
     return Placement(IDENTITY_ORIENTATION, positions, scan.spacing_mm, thickness_mm)
 
 
-def _own_plane(
-    origin: Origin, position: int
-) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def _own_plane(origin: Origin, position: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Orientation and position that the source gives the frame of one slice, if it gives both."""
     orientation = own_value(origin, position, "PlaneOrientationSequence", "ImageOrientationPatient")
     place_mm = own_value(origin, position, "PlanePositionSequence", "ImagePositionPatient")

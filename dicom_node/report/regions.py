@@ -4,8 +4,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from highdicom.sr import CoordinatesForMeasurement, GraphicTypeValues, ImageRegion
-from highdicom.sr import SourceImageForRegion
+from highdicom.sr import (
+    CoordinatesForMeasurement,
+    GraphicTypeValues,
+    ImageRegion,
+    SourceImageForRegion,
+)
 from numpy.typing import NDArray
 
 from dicom_node.errors import ReportError

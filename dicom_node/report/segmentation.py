@@ -20,7 +20,9 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
     segmentation = origin.findings.segmentation
     with warnings.catch_warnings():
         # All frames empty is a legal result: described segments, nothing found.
-        warnings.filterwarnings("ignore", message="Encoding an empty segmentation", module="highdicom")
+        warnings.filterwarnings(
+            "ignore", message="Encoding an empty segmentation", module="highdicom"
+        )
         result = hd.seg.Segmentation(
             source_images=[proxy_source(origin)],
             pixel_array=segmentation.labelmap,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from highdicom import sr
 from highdicom.sr import RelationshipTypeValues
-from pydicom.sr.coding import Code
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 
 from dicom_node.report import concepts
 from dicom_node.report.concepts import declare_schemes
