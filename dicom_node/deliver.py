@@ -1,4 +1,4 @@
-"""deliver: the Storage SCU. Delivered means that the peer answered 0x0000 (or a warning) for each instance."""
+"""deliver: the Storage SCU. Delivered means: the peer answered 0x0000, or a warning, for each instance."""
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -20,20 +20,31 @@ CONNECT_SECONDS, ACSE_SECONDS, NETWORK_SECONDS = 5, 30, 60
 DIMSE_SECONDS = 120
 """An archive may write a large object to tape-slow storage before it answers."""
 
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA7
+NOT_SUPPORTED = 0x0122
+"""SOP class not supported, PS3.7 table C-1: here also for a presentation context that was not accepted."""
+
 VERIFICATION = UID("1.2.840.10008.1.1")
 MAXIMUM_PDU_BYTES = 131072
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a destination answered for one instance: 0x0000, or a warning 0xBxxx."""
+    """What a destination answered for one instance."""
 
     sop_instance_uid: str
     status: int
 
     @property
+    def is_delivered(self) -> bool:
+        """Success, or a warning: the object was stored."""
+        return self.status == SUCCESS or self.is_warning
+
+    @property
     def is_warning(self) -> bool:
-        return self.status != 0x0000
+        """0xBxxx, PS3.4 table B.2-1: stored, with a change or a doubt."""
+        return self.status >> 12 == 0xB
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +59,31 @@ def deliver(
     paths: Sequence[Path],
     destination: Destination,
     calling_ae: str,
-    acknowledged: Callable[[Receipt], None] = lambda _receipt: None,
+    answered: Callable[[Receipt], None] = lambda _receipt: None,
 ) -> tuple[Receipt, ...]:
-    """Send files over one association; ``acknowledged`` is called at each answer, before the next is sent.
+    """Send files over one association; ``answered`` is called at each answer, before the next is sent.
 
+    One object that the destination declines does not keep the others from it; Declined is raised at the end.
     Raises Unreachable (no association, or it broke), Busy (0xA7xx, transient rejection), Declined (0xA9xx,
     0xCxxx, no presentation context, permanent rejection). Statuses: PS3.4 table B.2-1.
     """
     outgoing = [_describe(path) for path in paths]
-    contexts = _contexts(outgoing)
     receipts = []
-    with _associate(destination, calling_ae, contexts) as association:
+    with _associate(destination, calling_ae, _contexts(outgoing)) as association:
         for item in outgoing:
             receipt = Receipt(item.sop_instance, _send(association, item, destination))
-            acknowledged(receipt)
+            answered(receipt)
             receipts.append(receipt)
+    declined = [receipt for receipt in receipts if not receipt.is_delivered]
+    if declined:
+        raise Declined(destination.name, "; ".join(_sentence(receipt) for receipt in declined))
     return tuple(receipts)
+
+
+def _sentence(receipt: Receipt) -> str:
+    if receipt.status == NOT_SUPPORTED:
+        return f"instance {receipt.sop_instance_uid}: it takes no such objects"
+    return f"instance {receipt.sop_instance_uid}: answered 0x{receipt.status:04X}"
 
 
 def echo(destination: Destination, calling_ae: str) -> None:
@@ -74,7 +94,7 @@ def echo(destination: Destination, calling_ae: str) -> None:
         answer = association.send_c_echo()
         if "Status" not in answer:
             raise Unreachable(destination.name, "no answer to C-ECHO")
-        if answer.Status != 0x0000:
+        if answer.Status != SUCCESS:
             raise Declined(destination.name, f"C-ECHO answered with 0x{answer.Status:04X}")
 
 
@@ -116,11 +136,11 @@ def _associate(
         )
     except OSError as error:
         raise Unreachable(name, f"{where} cannot be resolved: {error.strerror}") from error
-    if association.is_rejected:
-        answer = association.acceptor.primitive
+    answer = association.acceptor.primitive
+    if answer is not None and association.is_rejected:
         reason = f"association rejected: {answer.reason_str}"
         raise (Busy if answer.result == 0x02 else Declined)(name, reason)  # transient, PS3.8 9.3.4
-    if not association.is_established and association.acceptor.primitive is None:
+    if answer is None or (not association.is_established and association.accepted_contexts):
         raise Unreachable(name, f"no association with {where}")
     if not association.is_established:
         raise Declined(name, "it takes none of the kinds of objects")
@@ -134,11 +154,12 @@ def _associate(
 
 def _send_at_once(event: Event) -> None:
     """Nagle's algorithm would hold back the end of each instance for 40 ms."""
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection: socket.socket = event.assoc.dul.socket.socket  # type: ignore[union-attr,assignment]
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _send(association: Association, item: _Outgoing, destination: Destination) -> int:
-    """The status of one C-STORE, 0x0000 or 0xBxxx. Raises Unreachable, Busy, Declined."""
+    """The status of one C-STORE. Raises Unreachable, Busy."""
     if not association.is_established:
         raise Unreachable(destination.name, "the association broke")
     taken = {
@@ -148,7 +169,7 @@ def _send(association: Association, item: _Outgoing, destination: Destination) -
     }
     what = f"instance {item.sop_instance} ({item.sop_class.name})"
     if not taken:
-        raise Declined(destination.name, f"it takes no {item.sop_class.name}")
+        return NOT_SUPPORTED
     # A file that the peer takes as it is goes out unread; another one is converted to what it takes.
     as_it_is = item.transfer_syntax in taken
     source: Path | Dataset = item.path if as_it_is else dcmread(item.path)
@@ -159,8 +180,6 @@ def _send(association: Association, item: _Outgoing, destination: Destination) -
     if "Status" not in answer:
         raise Unreachable(destination.name, f"no answer for {what}")
     status = int(answer.Status)
-    if status >> 8 == 0xA7:
+    if status >> 8 == OUT_OF_RESOURCES:
         raise Busy(destination.name, f"out of resources (0x{status:04X}) at {what}")
-    if status != 0x0000 and status >> 12 != 0xB:
-        raise Declined(destination.name, f"0x{status:04X} for {what}")
     return status

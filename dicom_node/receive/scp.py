@@ -108,9 +108,9 @@ class Receiver:
 
     def _on_accepted(self, event: Event) -> None:
         """Say once per association what was offered and not taken."""
-        rejected = [str(context.abstract_syntax) for context in event.assoc.rejected_contexts]
+        rejected = {str(context.abstract_syntax) for context in event.assoc.rejected_contexts}
         if rejected:
-            _log("contexts rejected", **_peer(event.assoc), sop_classes=rejected)
+            _log("contexts rejected", **_peer(event.assoc), sop_classes=sorted(rejected))
 
     def _on_rejected(self, event: Event) -> None:
         _log("association rejected", **_peer(event.assoc))

@@ -2,7 +2,7 @@
 
 pynetdicom 3.0.4 waits for ever for the rest of a PDU, buffers whatever length a PDU announces, and polls
 with ``select``, which fails above 1024 descriptors. Relies on ``Association.dul.socket`` being an
-AssociationSocket, and on its ``_is_connected`` and ``event_queue``: pynetdicom's pin is exact for that reason.
+AssociationSocket, and on its ``_is_connected`` and ``event_queue``: therefore pynetdicom's exact pin.
 """
 
 import select

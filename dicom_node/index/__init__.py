@@ -1,0 +1,52 @@
+"""The memory: what arrived, what was made, what was acknowledged. Progress is kept by DBOS, not here."""
+
+from dicom_node.index.arrivals import (
+    QUEUES,
+    VERSION,
+    Arrival,
+    Carrier,
+    Completeness,
+    accept,
+    close_if_quiet,
+    forget_associations,
+    instances_of,
+    release,
+    workflow_id,
+)
+from dicom_node.index.database import (
+    APPLICATION,
+    DATABASE_ERRORS,
+    migrate,
+    open_client,
+    open_engine,
+)
+from dicom_node.index.results import Result, record_delivery, record_results, results_due
+from dicom_node.index.tables import METADATA, deliveries, instances, results, studies
+
+__all__ = [
+    "APPLICATION",
+    "DATABASE_ERRORS",
+    "METADATA",
+    "QUEUES",
+    "VERSION",
+    "Arrival",
+    "Carrier",
+    "Completeness",
+    "Result",
+    "accept",
+    "close_if_quiet",
+    "deliveries",
+    "forget_associations",
+    "instances",
+    "instances_of",
+    "migrate",
+    "open_client",
+    "open_engine",
+    "record_delivery",
+    "record_results",
+    "release",
+    "results",
+    "results_due",
+    "studies",
+    "workflow_id",
+]

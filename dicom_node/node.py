@@ -1,0 +1,219 @@
+"""The switch: starts one process per role, keeps each alive, and stops them.
+
+The parent migrates the database and then only watches. Each role is a fresh interpreter, never a fork. A role
+that dies is started again under the same executor id, and goes on where it was cut off. When the parent dies,
+its roles notice (their standard input ends) and stop as well.
+
+Standard output is for whoever started the node: one JSON line when all roles are ready, with the bound port.
+Standard error is the log: one JSON line per event.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Any
+
+from dicom_node import index
+from dicom_node.errors import NodeError, SettingsError
+from dicom_node.logs import log, write_logs
+from dicom_node.role import ROLES
+from dicom_node.settings import Settings
+
+READY_SECONDS = 120.0
+"""For the first readiness of all roles; a slow disk loads torch in half a minute."""
+
+STOP_SECONDS = 15.0
+"""For a role to finish the step in hand; what is cut off after that runs again at the next start."""
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+HEALTHY_SECONDS = 60.0
+"""A role that lived this long before it died is started again at once."""
+
+
+@dataclass(slots=True)
+class _Child:
+    """One role's process, as the parent knows it."""
+
+    role: str
+    process: subprocess.Popen[str]
+    started_at: float
+    ready: threading.Event = field(default_factory=threading.Event)
+
+
+class Node:
+    """A running node: the parent's side. Use as a context manager, or start(), wait_ready(), stop()."""
+
+    def __init__(
+        self, settings: Settings, config_path: Path | None, roles: Sequence[str] = ()
+    ) -> None:
+        if unknown := set(roles) - set(ROLES):
+            raise SettingsError(f"--role {sorted(unknown)[0]!r}; allowed: {', '.join(ROLES)}")
+        self._settings = settings
+        self._config_path = config_path
+        self._roles = tuple(roles) or ROLES
+        self._children: dict[str, _Child] = {}
+        self._port = settings.receive.port
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._all_ready = threading.Event()
+        self._failed = ""
+
+    @property
+    def port(self) -> int:
+        """The bound DICOM port, also where the settings say 0; known once the node is ready."""
+        return self._port
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every role is at work. Raises NodeError when one could not start at all."""
+        if self._failed:
+            raise NodeError(self._failed)
+        return self._all_ready.is_set()
+
+    def pid(self, role: str) -> int:
+        """The process id of a role, now."""
+        with self._lock:
+            return self._children[role].process.pid
+
+    def start(self) -> None:
+        """Migrate the database and start the roles. Raises NodeError when the database cannot be had."""
+        self._settings.node.data_dir.mkdir(parents=True, exist_ok=True)
+        _migrate(self._settings)
+        for role in self._roles:
+            self._spawn(role)
+            threading.Thread(target=self._keep_alive, args=(role,), daemon=True).start()
+
+    def wait_ready(self, seconds: float = READY_SECONDS) -> int:
+        """Wait until every role is at work; returns the DICOM port. Raises NodeError."""
+        end = time.monotonic() + seconds
+        while not self.is_ready:
+            if time.monotonic() > end:
+                with self._lock:
+                    children = list(self._children.values())
+                late = [child.role for child in children if not child.ready.is_set()]
+                raise NodeError(f"not ready after {seconds:.0f} s: {', '.join(late)}; see the log")
+            self._all_ready.wait(0.05)
+        return self._port
+
+    def stop(self) -> None:
+        """Ask every role to stop, and wait; a role that does not is killed, which loses no study."""
+        self._stopping.set()
+        with self._lock:
+            children = list(self._children.values())
+        for child in children:
+            child.process.terminate()
+        end = time.monotonic() + STOP_SECONDS + 5
+        for child in children:
+            try:
+                child.process.wait(max(0.1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log("role killed", role=child.role)
+                child.process.kill()
+                child.process.wait()
+
+    def __enter__(self) -> "Node":
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _spawn(self, role: str) -> _Child:
+        # -P: another folder called "models" in the working directory must not win.
+        command = [sys.executable, "-P", "-m", "dicom_node.role", role]
+        if self._config_path:
+            command.append(str(self._config_path.absolute()))
+        # A receiver that is started again must be found where it was, also where the settings say port 0.
+        environment = os.environ | {
+            "DICOM_NODE__RECEIVE__PORT": str(self._port),
+            "DICOM_NODE__NODE__DATA_DIR": json.dumps(str(self._settings.node.data_dir.absolute())),
+        }
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        child = _Child(role, process, time.monotonic())
+        with self._lock:
+            self._children[role] = child
+        assert process.stdout is not None
+        reader = threading.Thread(target=self._listen, args=(child, process.stdout), daemon=True)
+        reader.start()
+        return child
+
+    def _listen(self, child: _Child, lines: IO[str]) -> None:
+        """A role says one thing on its standard output: that it is ready, and where."""
+        for line in lines:
+            told: dict[str, Any] = json.loads(line)
+            self._port = told.get("port", self._port)
+            child.ready.set()
+            with self._lock:
+                ready = [item for item in self._children.values() if item.ready.is_set()]
+            if len(ready) == len(self._roles):
+                self._all_ready.set()
+        lines.close()
+
+    def _keep_alive(self, role: str) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while not self._stopping.is_set():
+            with self._lock:
+                child = self._children[role]
+            status = child.process.wait()
+            assert child.process.stdin is not None
+            child.process.stdin.close()
+            if self._stopping.is_set():
+                return
+            if status in (1, 2) and not self._all_ready.is_set():
+                self._failed = f"role {role} could not start; the log says why"
+                return
+            lived = time.monotonic() - child.started_at
+            pause = FIRST_PAUSE_SECONDS if lived > HEALTHY_SECONDS else pause
+            log("role died", role=role, status=status, lived=round(lived, 1), pause=pause)
+            if self._stopping.wait(pause):
+                return
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            self._spawn(role)
+
+
+def _migrate(settings: Settings) -> None:
+    try:
+        index.migrate(settings.node.database_url)
+    except index.DATABASE_ERRORS as error:
+        reason = str(error).splitlines()[0]
+        raise NodeError(f"node.database cannot be opened or migrated: {reason}") from error
+
+
+def serve(settings: Settings, config_path: Path | None, roles: Sequence[str] = ()) -> None:
+    """Run the node until SIGTERM or SIGINT. Raises NodeError."""
+    write_logs("node")
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    with Node(settings, config_path, roles) as node:
+        announced = False
+        while not stop.wait(0.1):
+            if not announced and node.is_ready:
+                pids = {role: node.pid(role) for role in roles or ROLES}
+                _announce({"event": "ready", "port": node.port, "roles": pids})
+                announced = True
+    log("stopped")
+
+
+def _announce(told: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
