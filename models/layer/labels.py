@@ -40,3 +40,6 @@ SEGMENTS = (
     ),
 )
 """Colors: the Okabe-Ito palette, which color-blind readers can tell apart, lifted off gray."""
+
+PLAUSIBLE_MM = {1: (0.5, 4.5), 2: (0.5, 25), 3: (0.2, 4), 4: (0.5, 60), 5: (0.3, 6), 6: (5, 60)}
+"""Mean thickness outside these limits is flagged, never clipped. A choice, not a reference range."""

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -67,6 +68,14 @@ class Weights:
     pain_b: Classifier
     pain_bswe: Classifier
     sha256: str = ""
+
+    def to(self, device: str) -> "Weights":
+        """Move the networks; convolutions run fastest with the channels last."""
+        self.segment.network.to(device)
+        self.segment.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a stub lacks it
+        self.pain_b.network.to(device)
+        self.pain_bswe.network.to(device)
+        return self
 
 
 def load_weights(folder: Path) -> Weights:

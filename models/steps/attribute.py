@@ -46,12 +46,14 @@ class LayerSaliency:
     """A map summed up by layer. NaN where a layer is not there.
 
     mean        mean of the map in [0, 1] over the layer's voxels.
+    above       the same over all layers but the deepest, pooled by voxels.
     null        the mean over all layers' voxels: what every layer would have if the map said nothing.
     enrichment  share of the map's mass in a layer over its share of the volume; 1 says nothing.
     outside     share of the map's mass outside all layers.
     """
 
     mean: NDArray[np.float64]
+    above: float
     null: float
     enrichment: NDArray[np.float64]
     outside: float
@@ -97,9 +99,10 @@ def layer_saliency(
     saliency: NDArray[np.float32], labels: NDArray[np.uint8], layers: int
 ) -> LayerSaliency | None:
     """Sum a map up by layer, with its nulls. None when the map is zero everywhere."""
-    count = np.bincount(labels.ravel(), minlength=layers + 1)[: layers + 1].astype(float)
-    mass = np.bincount(labels.ravel(), saliency.ravel().astype(float), minlength=layers + 1)
-    mass = mass[: layers + 1]
+    count, mass = np.zeros(layers + 1), np.zeros(layers + 1)
+    for plane, numbers in zip(saliency, labels, strict=True):
+        count += np.bincount(numbers.ravel(), minlength=layers + 1)
+        mass += np.bincount(numbers.ravel(), plane.ravel(), minlength=layers + 1)
     if mass.sum() <= 0:
         return None
     there = count[1:] > 0
@@ -108,8 +111,9 @@ def layer_saliency(
     enrichment = np.divide(
         share[1:], count[1:] / count.sum(), out=np.full(layers, np.nan), where=there
     )
+    above = float(mass[1:-1].sum() / max(count[1:-1].sum(), 1.0))
     null = float(mass[1:].sum() / max(count[1:].sum(), 1.0))
-    return LayerSaliency(mean, null, enrichment, float(share[0]))
+    return LayerSaliency(mean, above, null, enrichment, float(share[0]))
 
 
 def moment_reference(network: Pooled, case: Case) -> Tensor:

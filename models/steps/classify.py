@@ -1,7 +1,7 @@
 """classify: the calibrated probability of a decision that rests on labeled layers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,15 @@ class Case:
     thickness_mm: Tensor
     box: Box
     channels: tuple[str, ...]
+
+    def to(self, device: str) -> "Case":
+        """The same case with its tensors on another device."""
+        return replace(
+            self,
+            image=self.image.to(device),
+            labels=self.labels.to(device),
+            thickness_mm=self.thickness_mm.to(device),
+        )
 
 
 def build_case(

@@ -5,7 +5,7 @@ complete columns only. The tilt is the slope of a plane fitted over 3 mm (a firs
 that leaves out what was not measured). Rows run with depth, away from the probe.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,18 @@ class Ground:
     """What is measured on: labels and validity (slice, row, column), and how far apart voxels are.
 
     ``spacing_mm`` is (slice, row, column); slice is None when the distance of frames is not known, and the
-    tilt then is that within the image alone.
+    tilt then is that within the image alone. ``found`` are the labels that have voxels, rising.
     """
 
     labelmap: NDArray[np.uint8]
     valid: NDArray[np.bool_]
     spacing_mm: tuple[float | None, float, float]
+    found: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        labels = range(int(self.labelmap.max()) + 1)
+        found = tuple(label for label in labels if (self.labelmap == label).any())
+        object.__setattr__(self, "found", found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +74,8 @@ def columns_of(ground: Ground, layer: int) -> Columns:
     top, bottom = mask.argmax(1), rows - 1 - mask[:, ::-1].argmax(1)
     above = _look(ground, top - 1)
     below = _look(ground, bottom + 1)
-    shallower, deeper = _neighbors(ground.labelmap, layer)
+    shallower = max((n for n in ground.found if n < layer), default=0)
+    deeper = min((n for n in ground.found if n > layer), default=0)
     one_run = present & (count == bottom - top + 1)
     complete = one_run & (above == shallower) & (below == deeper)
     return Columns(top, bottom, present, complete, present & (below < 0))
@@ -161,12 +168,6 @@ def _look(ground: Ground, row: NDArray[np.intp]) -> NDArray[np.int16]:
     label = np.take_along_axis(ground.labelmap, index, 1)[:, 0].astype(np.int16)
     valid = np.take_along_axis(ground.valid, index, 1)[:, 0]
     return np.where(inside & valid, label, np.int16(-1))
-
-
-def _neighbors(labelmap: NDArray[np.uint8], layer: int) -> tuple[int, int]:
-    there = np.flatnonzero(np.bincount(labelmap.ravel()))
-    shallower, deeper = there[(there < layer)], there[there > layer]
-    return int(shallower[-1]) if shallower.size else 0, int(deeper[0]) if deeper.size else 0
 
 
 def _slopes(height: Plane, known: NDArray[np.bool_], steps: tuple[float | None, float]) -> Plane:

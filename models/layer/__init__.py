@@ -1,0 +1,162 @@
+"""The layer analysis: six tissue layers of the lower back, their thickness, pain, and what it rests on.
+
+Research use only. The networks are trained on simulated data.
+"""
+
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import SimpleITK as sitk
+import torch
+
+from models.analysis import Refusal
+from models.findings import Findings, Flag, Run, Segmentation
+from models.layer import concepts
+from models.layer.labels import SEGMENTS
+from models.layer.reasons import attribute, decide
+from models.layer.sizes import has_shear_wave, measure, shear_flags, size_flags, size_measurements
+from models.layer.weights import Classifier, Weights, WeightsError, load_weights
+from models.scan import Scan
+from models.steps.classify import build_case, classify
+from models.steps.segment import Volume, segment
+
+__all__ = ["LayerAnalysis", "WeightsError", "analysis"]
+
+LEAST_SLICES = 2
+LEAST_VOXELS = 4096
+LEAST_CONTRAST = 2.0  # gray levels, standard deviation
+SPACING_MM = (0.02, 1.0)  # of pixels: coarser, and a fascia is less than two of them
+LIBRARIES = ("torch", "monai", "captum", "SimpleITK", "numpy", "scipy", "safetensors")
+
+
+class LayerAnalysis:
+    """Segments, measures, classifies and attributes; loads its weights once, on first use.
+
+    Raises WeightsError when the weights in ``folder`` are missing or changed.
+    """
+
+    name = "layer"
+    version = "1"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._device = "cpu"
+        self._weights: Weights | None = None
+
+    def accepts(self, scan: Scan) -> bool:
+        return scan.modality == "US" and "b-mode" in scan.channels
+
+    def prepare(self, device: str, threads: int) -> None:
+        """Choose the device and the number of threads. Raises RuntimeError for cuda where there is none."""
+        if device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("analyze.device is cuda, but there is no GPU that torch can use")
+        wanted = "cuda" if device == "auto" and torch.cuda.is_available() else device
+        self._device = "cpu" if wanted == "auto" else wanted
+        self._weights = None
+        if threads:
+            torch.set_num_threads(threads)
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+        # The same scan must give the same bytes, and a GPU the numbers of a processor.
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
+
+    def run(self, scan: Scan) -> Findings:
+        """Segment, measure, classify, attribute. Raises Refusal."""
+        start = time.perf_counter()
+        check(scan)
+        weights = self._load()
+        volume = Volume(scan.channel("b-mode"), scan.valid, scan.spacing_mm[1:])
+        segmenter, pain = weights.segment, _classifier(weights, scan)
+        with torch.no_grad():
+            layers = segment(
+                volume,
+                segmenter.network,
+                segmenter.network.neighbors,
+                segmenter.spacing_mm,
+                self._device,
+            )
+            if not layers.labelmap.any():
+                raise Refusal("No tissue layer was found in the images.")
+            sizes = measure(scan, layers.labelmap)
+            case = build_case(
+                scan,
+                layers.labelmap,
+                sizes.mean_thickness_mm(),
+                pain.network.channels,
+                pain.spacing_mm,
+            ).to(self._device)
+            logit, probability = classify(pain.network, case, pain.temperature)
+        reasons = attribute(pain.network, case, layers.labelmap)
+        flags = [Flag(concepts.SIMULATED, weights.statement)]
+        flags += [*size_flags(scan, sizes, layers.reordered), *shear_flags(scan, sizes)]
+        return Findings(
+            Segmentation(SEGMENTS, layers.labelmap),
+            (decide(logit, probability),),
+            reasons.attributions,
+            (*size_measurements(scan, sizes), *reasons.measurements),
+            (*flags, *reasons.flags),
+            self._manifest(weights, pain, time.perf_counter() - start),
+        )
+
+    def _load(self) -> Weights:
+        if self._weights is None:
+            self._weights = load_weights(self._folder).to(self._device)
+        return self._weights
+
+    def _manifest(self, weights: Weights, pain: Classifier, seconds: float) -> Run:
+        settings = {
+            "weights": weights.version,
+            "segmentation grid": _millimeters(weights.segment.spacing_mm),
+            "classification grid": _millimeters(pain.spacing_mm),
+            "channels": ", ".join(pain.network.channels),
+            "temperature": f"{pain.temperature:g}",
+        }
+        libraries = {library: version(library) for library in LIBRARIES}
+        return Run(
+            self.name, self.version, weights.sha256, settings, libraries, self._device, seconds
+        )
+
+
+def check(scan: Scan) -> None:
+    """Raise Refusal when the scan cannot be measured, with a sentence for the people who sent it."""
+    if not scan.geometry.in_plane_known:
+        raise Refusal(
+            "The images carry no pixel spacing, so nothing can be measured in millimeters. Send them with "
+            "calibrated ultrasound regions, or declare the spacing of this scanner."
+        )
+    if scan.shape[0] < LEAST_SLICES:
+        raise Refusal(
+            f"There is {scan.shape[0]} image; a sweep of at least {LEAST_SLICES} is needed."
+        )
+    low, high = SPACING_MM
+    row, column = scan.spacing_mm[1:]
+    if not low <= min(row, column) <= max(row, column) <= high:
+        raise Refusal(
+            f"The pixel spacing of {row:g} x {column:g} mm is not that of a lumbar ultrasound image "
+            f"({low:g} to {high:g} mm)."
+        )
+    gray = scan.channel("b-mode")[scan.valid]
+    if gray.size < LEAST_VOXELS:
+        raise Refusal(
+            f"The images show only {gray.size} pixels of tissue; at least {LEAST_VOXELS} are needed."
+        )
+    if gray.min() < 0 or gray.max() > 255:
+        raise Refusal(
+            f"The gray levels run from {gray.min():g} to {gray.max():g}; B-mode of 0 to 255 is needed."
+        )
+    if gray.std() < LEAST_CONTRAST:
+        raise Refusal("The images are black or of a single gray: there is no contrast to analyze.")
+
+
+def _classifier(weights: Weights, scan: Scan) -> Classifier:
+    return weights.pain_bswe if has_shear_wave(scan) else weights.pain_b
+
+
+def _millimeters(spacing_mm: tuple[float, float]) -> str:
+    row, column = spacing_mm
+    return f"{row:g} x {column:g} mm"
+
+
+analysis = LayerAnalysis(Path(__file__).parent)
