@@ -14,10 +14,10 @@ import dicom_node
 from dicom_node.report.picture import draw
 from dicom_node.report.table import columns_of, show, true_thickness_mm
 from dicom_node.study import Outcome, Study
-from models.findings import Classification, Code, Findings
+from models.findings import Classification, Code, Findings, Measurement
 from models.scan import Scan
 
-TIMES = " \N{MULTIPLICATION SIGN} "
+TIMES, DASH = " \N{MULTIPLICATION SIGN} ", "\N{EN DASH}"
 RESEARCH_ONLY = "Research use only. Not a medical device. Not for diagnosis."
 
 
@@ -29,7 +29,7 @@ def write_page(
 ) -> Path:
     """Write the picture, the page and the numbers into an existing folder; returns the page.
 
-    ``truth`` is what a phantom knows of itself: ``thickness_mm`` by segment, ``pain``. A refused outcome has no
+    ``truth`` is what a phantom knows of itself: ``thickness_mm`` by segment, ``pain``. A refusal has no
     picture; those of outcomes after the first are ``overlay-2.png`` and so on.
     """
     views: list[dict[str, Any]] = []
@@ -82,27 +82,40 @@ def _view(
 
 
 def _table(findings: Findings, truth: Mapping[str, Any] | None) -> dict[str, Any]:
-    columns = columns_of(findings)
+    """A column per segment and a row per quantity: analyses differ in the number of quantities."""
     found = set(np.unique(findings.segmentation.labelmap))
-    rows = []
-    for segment in findings.segmentation.segments:
-        known = true_thickness_mm(truth, segment)
-        rows.append(
-            {
-                "number": segment.number,
-                "label": segment.label,
-                "color": "#{:02x}{:02x}{:02x}".format(*segment.color),
-                "found": segment.number in found,
-                "cells": [column.cells.get(segment.number, "") for column in columns],
-                "truth": "" if known is None else show(known),
-            }
-        )
-    return {
-        "columns": columns,
-        "rows": rows,
-        "has_truth": any(row["truth"] for row in rows),
-        "whole": [item for item in findings.measurements if item.segment is None],
-    }
+    segments = findings.segmentation.segments
+    heads = [
+        {
+            "label": item.label if item.number in found else f"{item.label}: not found",
+            "color": "#{:02x}{:02x}{:02x}".format(*item.color),
+        }
+        for item in segments
+    ]
+    rows: list[dict[str, Any]] = []
+    known = [true_thickness_mm(truth, segment) for segment in segments]
+    if any(mm is not None for mm in known):
+        cells = [DASH if mm is None else show(mm) for mm in known]
+        name = "True thickness"
+        rows.append({"name": name, "unit": "mm", "method": "", "cells": cells, "truth": True})
+    rows += [
+        {
+            "name": column.name,
+            "unit": column.unit,
+            "method": column.method,
+            "cells": [column.cells.get(segment.number, DASH) for segment in segments],
+            "truth": False,
+        }
+        for column in columns_of(findings)
+    ]
+    whole = [_sentence(item) for item in findings.measurements if item.segment is None]
+    return {"heads": heads, "rows": rows, "whole": whole}
+
+
+def _sentence(item: Measurement) -> str:
+    unit = "" if item.unit.value == "1" else f" {item.unit.value}"
+    method = f" ({item.method.meaning})" if item.method else ""
+    return f"{item.quantity.meaning.lower()} {show(item.value)}{unit}{method}"
 
 
 def _decision(classification: Classification) -> dict[str, Any]:

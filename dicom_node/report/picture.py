@@ -12,17 +12,19 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 
-from dicom_node.report.table import Column, columns_of
+from dicom_node.report.table import Column, columns_of, show
 from models.findings import Findings, Segment
 from models.scan import Scan
 
 INK, FAINT, PAPER = "#1d2733", "#8593a3", "#ffffff"
 SLICES = 3
+EXPLAINING = ("Saliency", "Contribution")
+"""Words with which the names of quantities begin that are drawn as bars."""
 
 
 def draw(scan: Scan, findings: Findings) -> bytes:
     """A PNG of about 1500 pixels width. What lies outside the tissue, as burned-in names, is black."""
-    shares = [column for column in columns_of(findings) if column.is_share and column.values][:3]
+    shares = _shares(findings)
     positions = shown_slices(findings.segmentation.labelmap)
     panels = len(positions) + bool(findings.attributions)
     _, row_mm, column_mm = scan.spacing_mm
@@ -57,14 +59,24 @@ def draw(scan: Scan, findings: Findings) -> bytes:
     return _shrink(buffer)
 
 
+def _shares(findings: Findings) -> list[Column]:
+    """The first column of each quantity that says what a decision rests on."""
+    columns = columns_of(findings)
+    firsts = (
+        next((column for column in columns if column.name.startswith(word)), None)
+        for word in EXPLAINING
+    )
+    return [column for column in firsts if column is not None]
+
+
 def _shrink(png: BytesIO) -> bytes:
     """The same picture in 256 colors: a third of the bytes, for a page that carries it inside."""
     png.seek(0)
     smaller = BytesIO()
     with Image.open(png) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-            smaller, format="png", optimize=True
-        )
+        image.convert("RGB").quantize(
+            256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        ).save(smaller, format="png", optimize=True)
     return smaller.getvalue()
 
 
@@ -138,7 +150,7 @@ def _draw_bars(axes: Any, column: Column, segments: tuple[Segment, ...], named: 
     span = highest - lowest or 1.0
     axes.set_xlim(lowest - (0.16 * span if lowest < 0 else 0.0), highest + 0.16 * span)
     for place, value, segment in zip(places, values, segments, strict=True):
-        text = f"{value:.1f}" if segment.number in column.values else "not measured"
+        text = show(value) if segment.number in column.values else "not measured"
         side = "left" if value >= 0 else "right"
         shift = 0.02 * span if value >= 0 else -0.02 * span
         axes.text(value + shift, place, text, va="center", ha=side, fontsize=7.5, color=INK)
@@ -148,7 +160,10 @@ def _draw_bars(axes: Any, column: Column, segments: tuple[Segment, ...], named: 
     axes.set_xticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_title(f"{column.name} ({column.unit})", fontsize=9, color=INK, loc="left")
+    unit = f" ({column.unit})" if column.unit else ""
+    axes.set_title(column.name + unit, fontsize=9, color=INK, loc="left")
+    if column.method:
+        axes.set_xlabel(column.method, fontsize=7.5, color=FAINT, loc="left")
 
 
 def _legend(figure: Figure, findings: Findings) -> None:

@@ -12,40 +12,57 @@ MEAN, DEVIATION, MEDIAN = "373098007", "386136009", "373099004"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One quantity in one unit by one method; ``cells`` and ``values`` by segment number."""
+    """One quantity in one unit; ``cells`` and ``values`` by segment number.
+
+    ``method`` is named only where one segment has the quantity by several methods.
+    """
 
     name: str
+    method: str
     unit: str
-    concept: str
     cells: Mapping[int, str]
     values: Mapping[int, float]
 
-    @property
-    def is_share(self) -> bool:
-        """Whether the values are parts in %, which bars show well."""
-        return self.unit == "%"
-
 
 def columns_of(findings: Findings) -> tuple[Column, ...]:
-    """Every quantity that some segment has, in the order of the measurements."""
-    grouped: dict[tuple[str, str, str, str], dict[int, list[Measurement]]] = {}
+    """Every quantity that some segment has, in the order of the measurements.
+
+    Calipers are left out where a segment has statistics of the same quantity.
+    """
+    grouped: dict[tuple[str, str], list[Measurement]] = {}
     for item in findings.measurements:
         if item.segment is not None:
-            method = item.method.meaning if item.method else ""
-            key = (item.quantity.value, item.quantity.meaning, method, item.unit.value)
-            grouped.setdefault(key, {}).setdefault(item.segment, []).append(item)
-    meanings = [meaning for _, meaning, _, _ in grouped]
-    return tuple(
+            grouped.setdefault((item.quantity.meaning, item.unit.value), []).append(item)
+    columns: list[Column] = []
+    for (name, unit), items in grouped.items():
+        several = {item.segment for item in items if item.line is None}
+        kept = [item for item in items if item.line is None or item.segment not in several]
+        columns += _split(name, "" if unit == "1" else unit, kept)
+    return tuple(columns)
+
+
+def _split(name: str, unit: str, items: Sequence[Measurement]) -> list[Column]:
+    """One column, or one per method where these compete in a segment."""
+    by_method: dict[str, dict[int, list[Measurement]]] = {}
+    for item in items:
+        method = by_method.setdefault(item.method.meaning if item.method else "", {})
+        method.setdefault(item.segment or 0, []).append(item)
+    count = sum(len(segments) for segments in by_method.values())
+    if count == len({item.segment for item in items}):
+        merged = {
+            number: own for segments in by_method.values() for number, own in segments.items()
+        }
+        by_method = {"": merged}
+    return [
         Column(
-            # The method tells columns apart only where the quantity alone does not.
-            f"{meaning}: {method}" if method and meanings.count(meaning) > 1 else meaning,
+            name,
+            method,
             unit,
-            concept,
-            {number: _cell(items) for number, items in segments.items()},
-            {number: _representative(items) for number, items in segments.items()},
+            {number: _cell(own) for number, own in segments.items()},
+            {number: _representative(own) for number, own in segments.items()},
         )
-        for (concept, meaning, method, unit), segments in grouped.items()
-    )
+        for method, segments in by_method.items()
+    ]
 
 
 def _cell(items: Sequence[Measurement]) -> str:
