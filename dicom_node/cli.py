@@ -165,19 +165,26 @@ def jobs_cancel(study: StudyUid, config: Config = None) -> None:
     typer.echo(_call("dicom_node.jobs:cancel_job", load(config), study))
 
 
-def _show_jobs(rows: Any, as_json: bool) -> None:
-    """Print frozen rows as a table or as JSON."""
+def _show_jobs(jobs_found: Any, as_json: bool) -> None:
+    """Print jobs as a table or as JSON."""
     if as_json:
-        typer.echo(json.dumps([row.as_dict() for row in rows], indent=2))
+        typer.echo(json.dumps([job.as_dict() for job in jobs_found], indent=2))
         return
-    table = Table()
-    for row in rows:
-        cells = row.as_dict()
-        if not table.columns:
-            for name in cells:
-                table.add_column(name, overflow="fold")
-        table.add_row(*(str(cell) for cell in cells.values()))
-    Console().print(table if rows else "No study has been received yet.")
+    table = Table(
+        "study", "version", "state", "reason", "instances", "received", "delivered", "seconds"
+    )
+    for job in jobs_found:
+        deliveries = (
+            f"{item.destination}: {item.status}, {item.acknowledged} of {item.objects}"
+            for item in job.deliveries
+        )
+        seconds = (f"{word} {value:.1f}" for word, value in job.seconds.items())
+        count, received = str(job.instances), job.received_at
+        lines = ("\n".join(deliveries), "\n".join(seconds))
+        table.add_row(
+            job.study, str(job.generation), job.state, job.reason, count, received, *lines
+        )
+    Console().print(table if jobs_found else "No study has been received yet.")
 
 
 def _version(wanted: bool) -> None:

@@ -148,7 +148,7 @@ def _travel(
     console.print(
         f"archive   {', '.join(names)} arrived, {time.monotonic() - pushed:.1f} s after the last image\n"
     )
-    work = settings.node.data_dir / "work" / job.study_uid / str(job.generation)
+    work = settings.node.data_dir / "work" / job.study / str(job.generation)
     return Study.load(work), load_outcomes(work)
 
 

@@ -185,7 +185,7 @@ def test_the_sentence(
 
 
 def _state(settings: Settings, study_uid: str) -> str:
-    return next((job.state for job in list_jobs(settings) if job.study_uid == study_uid), "")
+    return next((job.state for job in list_jobs(settings) if job.study == study_uid), "")
 
 
 def _read_back(segmentation: Dataset, acquisition: Acquisition) -> np.ndarray:
