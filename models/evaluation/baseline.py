@@ -1,0 +1,82 @@
+"""Baseline: logistic regression on plain numbers per layer, which every network is reported beside."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from models.evaluation.person import Person
+
+FILE = "baseline.json"
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Logistic:
+    """logit = bias + Σ weight · (feature − mean) / sd."""
+
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    weight: tuple[float, ...]
+    bias: float
+
+    def logits(self, features: Matrix) -> Matrix:
+        normal = (features - np.array(self.mean)) / np.array(self.sd)
+        return np.asarray(normal @ np.array(self.weight) + self.bias)
+
+
+def plain_features(people: Sequence[Person], shear_wave: bool) -> Matrix:
+    """(person, feature): log thickness of five layers; gray mean and SD, shear-wave speed of six."""
+    pooled = np.stack([person.pooled for person in people]).astype(float)
+    thickness = np.stack([person.thickness_mm[:5] for person in people]).astype(float)
+    known = np.isfinite(thickness)
+    logarithm = np.log(np.where(known, thickness, 1.0))
+    typical = logarithm.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    parts = [
+        np.where(known, logarithm, typical),
+        pooled[:, :, 1],
+        pooled[:, :, 2],
+    ]
+    if shear_wave:
+        parts.append(np.log(pooled[:, :, 3]))
+    return np.concatenate(parts, axis=1)
+
+
+def fit_logistic(features: Matrix, labels: NDArray[np.bool_], penalty: float) -> Logistic:
+    """Minimize mean log loss + penalty / 2 · |weight|² over standardized features."""
+    mean, sd = features.mean(axis=0), features.std(axis=0) + 1e-9
+    normal = np.column_stack([(features - mean) / sd, np.ones(len(features))])
+    keep = np.append(np.ones(features.shape[1]), 0.0)
+
+    def loss(weight: Matrix) -> tuple[float, Matrix]:
+        logit = normal @ weight
+        value = np.logaddexp(0, logit) - labels * logit
+        slope = normal.T @ (expit(logit) - labels) / len(labels)
+        return float(
+            value.mean() + penalty / 2 * (keep * weight**2).sum()
+        ), slope + penalty * keep * weight
+
+    found = minimize(loss, np.zeros(normal.shape[1]), jac=True, method="L-BFGS-B").x
+    return Logistic(
+        tuple(mean.tolist()), tuple(sd.tolist()), tuple(found[:-1].tolist()), float(found[-1])
+    )
+
+
+def save(folder: Path, b_mode: Logistic, with_shear_wave: Logistic) -> None:
+    """Write both regressions beside the weights."""
+    content = {"pain_b": asdict(b_mode), "pain_bswe": asdict(with_shear_wave)}
+    (folder / FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> dict[str, Logistic]:
+    """Read what ``save`` wrote: ``pain_b`` and ``pain_bswe``."""
+    content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    return {
+        name: Logistic(tuple(item["mean"]), tuple(item["sd"]), tuple(item["weight"]), item["bias"])
+        for name, item in content.items()
+    }

@@ -1,0 +1,89 @@
+"""Person: what the layer analysis finds in one simulated person, beside the truth. Steps as in the node."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.evaluation.metrics import dice
+from models.layer.network import LAYERS
+from models.layer.sizes import measure
+from models.layer.weights import Weights, load_weights
+from models.phantom import Phantom, Protocol, synthesize, varied_request
+from models.scan import Scan
+from models.steps.classify import build_case
+from models.steps.segment import Volume, segment
+
+SHEAR_WAVE = ("b-mode", "shear-wave-speed", "shear-wave-valid")
+"""Channels of the pain network that pools a person; the B-mode network pools the same less the speed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Person:
+    """Findings and truth of one person.
+
+    pooled             float32 (6, feature) of ``PainNetwork.pool``, with shear wave.
+    thickness_mm       float32 (6,), as measured on the found layers; NaN where there is none.
+    true_thickness_mm  float32 (6,), NaN where the field cuts the layer.
+    dice               float32 (6,) on the source grid; NaN for a layer that is not there.
+    """
+
+    pooled: NDArray[np.float32]
+    thickness_mm: NDArray[np.float32]
+    true_thickness_mm: NDArray[np.float32]
+    dice: NDArray[np.float32]
+    pain: bool
+    latent: float
+
+
+def examine(seed: int, protocol: Protocol, folder: Path) -> Person:
+    """Simulate, segment, measure and pool one person with the weights of a folder; one thread."""
+    torch.set_num_threads(1)  # several of these run side by side
+    weights = _weights(folder)
+    phantom = synthesize(seed, varied_request(seed, protocol))
+    labelmap = find_layers(phantom.scan, weights)
+    thickness = measure(phantom.scan, labelmap).mean_thickness_mm()
+    truth = [phantom.thickness_mm.get(layer, np.nan) for layer in range(1, LAYERS + 1)]
+    return Person(
+        _pool(phantom.scan, labelmap, thickness, weights),
+        thickness,
+        np.array(truth, np.float32),
+        _dice(labelmap, phantom),
+        phantom.pain,
+        phantom.pain_latent,
+    )
+
+
+def find_layers(scan: Scan, weights: Weights) -> NDArray[np.uint8]:
+    """Labels 0 to 6 on the scan's grid."""
+    _, row_mm, column_mm = scan.spacing_mm
+    volume = Volume(scan.channel("b-mode"), scan.valid, (row_mm, column_mm))
+    network, wanted_mm = weights.segment.network, weights.segment.spacing_mm
+    with torch.inference_mode():
+        return segment(volume, network, network.neighbors, wanted_mm).labelmap
+
+
+def _pool(
+    scan: Scan,
+    labelmap: NDArray[np.uint8],
+    thickness: NDArray[np.float32],
+    weights: Weights,
+) -> NDArray[np.float32]:
+    network, wanted_mm = weights.pain_bswe.network, weights.pain_bswe.spacing_mm
+    case = build_case(scan, labelmap, thickness, network.channels, wanted_mm)
+    with torch.inference_mode():
+        pooled: NDArray[np.float32] = network.pool(case.image, case.labels)[0].numpy()
+    return pooled
+
+
+def _dice(labelmap: NDArray[np.uint8], phantom: Phantom) -> NDArray[np.float32]:
+    pairs = [(labelmap == layer, phantom.labelmap == layer) for layer in range(1, LAYERS + 1)]
+    return np.array([dice(found, true) for found, true in pairs], np.float32)
+
+
+@cache
+def _weights(folder: Path) -> Weights:
+    return load_weights(folder)

@@ -1,0 +1,89 @@
+"""How to train: one frozen object from one TOML file; an unknown or missing key is an error."""
+
+import hashlib
+import tomllib
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+
+class ConfigError(Exception):
+    """The training configuration cannot be used; says which key."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentConfig:
+    """[segment]: the data and the fit of the segmentation network."""
+
+    volumes: int
+    slices: int
+    spacing_mm: tuple[float, ...]
+    neighbors: int
+    channels: tuple[int, ...]
+    steps: int
+    batch: int
+    crop: tuple[int, ...]
+    learning_rate: float
+    weight_decay: float
+    dice_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class PainConfig:
+    """[pain]: the data and the fit of both pain networks."""
+
+    volumes: int
+    validation_volumes: int
+    slices: int
+    spacing_mm: tuple[float, ...]
+    texture_maps: int
+    penalties: tuple[float, ...]
+    texture_penalty: float
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file, and its digest."""
+
+    seed: int
+    cohort: int
+    threads: int
+    segment: SegmentConfig
+    pain: PainConfig
+    sha256: str = ""
+
+
+def load(path: Path) -> Config:
+    """Read a training configuration. Raises ConfigError naming file and key."""
+    try:
+        data = path.read_bytes()
+        table = tomllib.loads(data.decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    table["sha256"] = hashlib.sha256(data).hexdigest()
+    config: Config = _build(Config, table, f"{path}: ")
+    return config
+
+
+def _build(kind: Any, table: dict[str, Any], where: str) -> Any:
+    known = {item.name for item in fields(kind)}
+    if wrong := sorted(set(table) ^ known):
+        raise ConfigError(f"{where}unknown or missing: {', '.join(wrong)}")
+    hints = get_type_hints(kind)
+    return kind(
+        **{key: _value(hints[key], value, f"{where}{key}: ") for key, value in table.items()}
+    )
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}must be a table")
+        return _build(hint, value, where)
+    if isinstance(value, list):
+        return tuple(value)
+    if hint is float and isinstance(value, int):
+        return float(value)
+    if hint in (int, float, str) and type(value) is not hint:
+        raise ConfigError(f"{where}must be {hint.__name__}, got {value!r}")
+    return value
