@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from pydicom import Dataset, uid
 from pydicom.pixels import apply_color_lut, iter_pixels, pixel_array
 
+from dicom_node.assemble.codestream import sizes
 from dicom_node.assemble.grouping import Stack
 from dicom_node.assemble.instances import Instance, malformed
 from dicom_node.errors import Incomplete, UnsupportedPixels
 
-# Decoders of the same JPEG differ by some gray levels, so the choice is fixed: (pydicom plugin, package).
+# Decoders of the same JPEG differ by some gray levels, so the choice is fixed: (pydicom plugin, package). For
+# JPEG-LS it is GDCM, because pyjpegls works for many seconds on some damaged frames.
 DECODERS = {
     uid.ImplicitVRLittleEndian: ("", "pydicom"),
     uid.ExplicitVRLittleEndian: ("", "pydicom"),
@@ -24,8 +26,8 @@ DECODERS = {
     uid.JPEGExtended12Bit: ("gdcm", "python-gdcm"),
     uid.JPEGLossless: ("gdcm", "python-gdcm"),
     uid.JPEGLosslessSV1: ("gdcm", "python-gdcm"),
-    uid.JPEGLSLossless: ("pyjpegls", "pyjpegls"),
-    uid.JPEGLSNearLossless: ("pyjpegls", "pyjpegls"),
+    uid.JPEGLSLossless: ("gdcm", "python-gdcm"),
+    uid.JPEGLSNearLossless: ("gdcm", "python-gdcm"),
     uid.JPEG2000Lossless: ("pylibjpeg", "pylibjpeg-openjpeg"),
     uid.JPEG2000: ("pylibjpeg", "pylibjpeg-openjpeg"),
     uid.HTJ2KLossless: ("pylibjpeg", "pylibjpeg-openjpeg"),
@@ -110,9 +112,10 @@ def _decoded(study_uid: str, stack: Stack) -> Iterator[tuple[int, Instance, NDAr
 
 def _frames(study_uid: str, instance: Instance) -> Iterator[NDArray]:
     """All frames of an instance, (row, column) or (row, column, red-green-blue)."""
-    header = instance.header
-    syntax = header.file_meta.TransferSyntaxUID
-    photometric = header.get("PhotometricInterpretation")
+    with malformed(study_uid, "the description of the pixels cannot be read"):
+        header = instance.header
+        syntax = header.file_meta.TransferSyntaxUID
+        photometric = header.get("PhotometricInterpretation")
     if syntax not in DECODERS:
         raise UnsupportedPixels(study_uid, f"transfer syntax {syntax.name} is not decoded")
     if photometric not in (*GRAY, *COLOR, "PALETTE COLOR"):
@@ -121,6 +124,8 @@ def _frames(study_uid: str, instance: Instance) -> Iterator[NDArray]:
         )
     plugin, _ = DECODERS[syntax]
     with malformed(study_uid, "the pixel data cannot be decoded: damaged or cut off"):
+        if syntax.is_compressed and syntax != uid.RLELossless:
+            _check_codes(instance)
         if photometric == "YBR_FULL_422" and not syntax.is_compressed:
             # pydicom 3.0.2 loses the halved chroma after the first frame it iterates over.
             path, count = instance.stored.path, instance.frame_count
@@ -131,6 +136,14 @@ def _frames(study_uid: str, instance: Instance) -> Iterator[NDArray]:
             if array.shape[:2] != (header.Rows, header.Columns):
                 raise ValueError("decoded to another size than the header says")
             yield array
+
+
+def _check_codes(instance: Instance) -> None:
+    """Raises ValueError when a compressed frame has another size than its header says."""
+    header = instance.header
+    for size in sizes(instance.stored.path, instance.frame_count):
+        if size != (header.Rows, header.Columns):
+            raise ValueError("compressed at another size than the header says")
 
 
 def _inverted(frame: NDArray, header: Dataset) -> NDArray:
