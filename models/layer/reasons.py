@@ -55,18 +55,7 @@ def attribute(network: PainNetwork, case: Case, labelmap: NDArray[np.uint8]) -> 
         measurements += _saliency_measurements(saliency, labelmap)
     with torch.no_grad():
         contributions = appearance_shapley(network, case)
-        terms = network.terms(network.pool(case.image, case.labels), case.thickness_mm)[0]
-    present = set(np.unique(labelmap)) - {0}
-    named = [(concepts.SHAPLEY, contributions.values)]
-    named += [
-        (concepts.TERMS[name], terms[:, number].double().cpu().numpy())
-        for number, name in enumerate(network.term_names)
-    ]
-    measurements += [
-        Measurement(concepts.CONTRIBUTION, float(values[layer - 1]), codes.NO_UNITS, layer, how)
-        for how, values in named
-        for layer in sorted(int(number) for number in present)
-    ]
+        measurements += _contribution_measurements(network, case, contributions.values)
     if abs(contributions.logit - contributions.reference_logit) < NEAR_LOG_ODDS:
         flags.append(
             Flag(
@@ -75,6 +64,27 @@ def attribute(network: PainNetwork, case: Case, labelmap: NDArray[np.uint8]) -> 
             )
         )
     return Reasons(attributions, tuple(measurements), tuple(flags))
+
+
+def _contribution_measurements(
+    network: PainNetwork, case: Case, shapley: NDArray[np.float64]
+) -> Iterator[Measurement]:
+    """Shapley value and additive terms of each layer; no thickness term where no thickness was measured."""
+    pooled = network.pool(case.image, case.labels)
+    terms = network.terms(pooled, case.thickness_mm)[0].double().cpu().numpy()
+    present, measured = pooled[0, :, 0] > 0, case.thickness_mm[0] > 0
+    for segment in SEGMENTS:
+        index = segment.number - 1
+        if not present[index]:
+            continue
+        values = {concepts.SHAPLEY: shapley[index]}
+        for number, name in enumerate(network.term_names):
+            if name != "thickness" or measured[index]:
+                values[concepts.TERMS[name]] = terms[index, number]
+        for method, value in values.items():
+            yield Measurement(
+                concepts.CONTRIBUTION, float(value), codes.NO_UNITS, segment.number, method
+            )
 
 
 def _saliency(

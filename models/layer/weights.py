@@ -60,7 +60,7 @@ class Classifier:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """All networks of the layer analysis, in evaluation mode, with the digest of their file."""
+    """All networks of the layer analysis, frozen for use, with the digest of their file."""
 
     version: str
     statement: str
@@ -71,10 +71,9 @@ class Weights:
 
     def to(self, device: str) -> "Weights":
         """Move the networks; convolutions run fastest with the channels last."""
-        self.segment.network.to(device)
-        self.segment.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a stub lacks it
-        self.pain_b.network.to(device)
-        self.pain_bswe.network.to(device)
+        for network in (self.segment.network, self.pain_b.network, self.pain_bswe.network):
+            network.to(device)
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a stub lacks it
         return self
 
 
@@ -150,13 +149,15 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _segmenter(card: dict[str, Any], tensors: dict[str, Tensor]) -> Segmenter:
     network = SegmentationNetwork(card["neighbors"], tuple(card["channels"]))
     network.load_state_dict(tensors, strict=True)
-    return Segmenter(network.eval(), _pair(card["spacing_mm"]))
+    return Segmenter(network.eval().requires_grad_(False), _pair(card["spacing_mm"]))
 
 
 def _classifier(card: dict[str, Any], tensors: dict[str, Tensor]) -> Classifier:
     network = PainNetwork(tuple(card["channels"]), card["texture_maps"])
     network.load_state_dict(tensors, strict=True)
-    return Classifier(network.eval(), _pair(card["spacing_mm"]), card["temperature"])
+    return Classifier(
+        network.eval().requires_grad_(False), _pair(card["spacing_mm"]), card["temperature"]
+    )
 
 
 def _pair(values: list[float]) -> tuple[float, float]:

@@ -1,0 +1,142 @@
+"""From the source grid to the network's and back, and the order of layers in a column."""
+
+from itertools import combinations_with_replacement
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.layer.network import SegmentationNetwork
+from models.steps.grid import bounding_box, grid_shape, resample, resample_labels
+from models.steps.segment import Volume, in_order, most_probable, segment
+
+STEP = 30  # gray levels between labels, for the network that reads labels off the gray level
+
+
+def reads_gray(stack):
+    """A network that knows its layers by their gray level: scores of the middle slice."""
+    middle = stack[:, stack.shape[1] // 2, None]
+    labels = torch.arange(7, device=stack.device).view(1, 7, 1, 1)
+    return -(((middle - STEP * labels) / 8) ** 2)
+
+
+def layered(shape, spacing_mm):
+    """Labels 0 to 6 to 0 between slanted planes, in mm, so that every spacing shows the same body."""
+    depth = (np.arange(shape[1]) + 0.5)[:, None] * spacing_mm[0]
+    lateral = (np.arange(shape[2]) + 0.5)[None] * spacing_mm[1]
+    surfaces = np.array([2, 4, 7, 8.5, 12, 14, 20]) + 0.0
+    depth = depth - 0.08 * lateral
+    image = (depth[..., None] >= surfaces).sum(-1)
+    image = np.where(image == 7, 0, image)
+    return np.repeat(image[None].astype(np.uint8), shape[0], 0)
+
+
+@given(
+    row=st.floats(0.08, 0.35), column=st.floats(0.08, 0.4), wanted=st.sampled_from([0.15, 0.2, 0.3])
+)
+@settings(max_examples=12, deadline=None)
+def test_labels_come_back_in_place_for_any_spacing(row, column, wanted):
+    shape = (3, round(24 / row), round(15 / column))
+    labelmap = layered(shape, (row, column))
+    volume = Volume((labelmap * STEP).astype(np.float32), np.ones(shape, bool), (row, column))
+    found = segment(volume, reads_gray, 0, (wanted, wanted))
+    assert found.labelmap.shape == shape
+    assert found.labelmap.dtype == np.uint8
+    for label in range(1, 7):
+        mask, truth = found.labelmap == label, labelmap == label
+        dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+        rows = np.arange(shape[1])[None, :, None]
+        shift = (rows * mask).sum() / mask.sum() - (rows * truth).sum() / truth.sum()
+        # A step between two grays passes through those in between: interfaces move, but to neither side.
+        assert dice > 0.8, (label, dice)
+        assert abs(shift) * row < max(wanted, row), (label, shift)
+
+
+def test_outside_the_valid_region_there_is_no_tissue():
+    labelmap = layered((4, 120, 75), (0.2, 0.2))
+    valid = np.zeros(labelmap.shape, bool)
+    valid[1:, 5:, 20:60] = True
+    gray = np.where(valid, labelmap * STEP, 255).astype(np.float32)
+    found = segment(Volume(gray, valid, (0.2, 0.2)), reads_gray, 1, (0.2, 0.2))
+    np.testing.assert_array_equal(found.labelmap, np.where(valid, labelmap, 0))
+    assert found.reordered == 0
+
+
+def test_the_neighbors_of_a_slice_are_its_channels():
+    gray = np.zeros((5, 32, 32), np.float32)
+    gray += np.arange(5, dtype=np.float32)[:, None, None]
+    seen = []
+
+    def watch(stack):
+        seen.append(stack[:, :, 0, 0])
+        return torch.zeros(stack.shape[0], 7, *stack.shape[2:])
+
+    segment(Volume(gray, np.ones(gray.shape, bool), (0.2, 0.2)), watch, 2, (0.2, 0.2))
+    expected = [[0, 0, 0, 1, 2], [0, 0, 1, 2, 3], [0, 1, 2, 3, 4], [1, 2, 3, 4, 4], [2, 3, 4, 4, 4]]
+    np.testing.assert_array_equal(torch.cat(seen).numpy(), expected)
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_labels_are_the_most_probable_that_keep_the_order(seed, masked):
+    generator = torch.Generator().manual_seed(seed)
+    probability = torch.rand((1, 7, 5, 3), generator=generator).softmax(1)
+    inside = torch.ones((1, 5, 3), dtype=torch.bool)
+    if masked:
+        inside = torch.rand((1, 5, 3), generator=generator) > 0.3
+    labels, _ = most_probable(probability, inside)
+    assert in_order(labels, inside).all()
+    assert (labels[~inside] == 0).all()
+    for column in range(3):
+        log = probability[0, :, :, column].log()
+        rows = torch.nonzero(inside[0, :, column])[:, 0]
+        best = max(
+            sum(float(log[state % 7, row]) for state, row in zip(states, rows, strict=True))
+            for states in combinations_with_replacement(range(8), len(rows))
+        )
+        got = sum(float(log[int(labels[0, row, column]), row]) for row in rows)
+        assert got == pytest.approx(best, abs=1e-4)
+
+
+def test_columns_in_order_are_left_alone():
+    labels = torch.tensor([0, 1, 1, 2, 4, 6, 0]).view(1, 1, 7, 1)
+    probability = torch.zeros(1, 7, 7, 1).scatter(1, labels, 1.0)
+    inside = torch.ones(1, 7, 1, dtype=torch.bool)
+    found, wrong = most_probable(probability, inside)
+    assert wrong == 0
+    np.testing.assert_array_equal(found[0, :, 0], labels[0, 0, :, 0])
+    swapped = probability[:, :, [0, 3, 1, 2, 4, 5, 6]]
+    assert most_probable(swapped, inside)[1] == 1
+
+
+@given(st.integers(16, 90), st.integers(16, 90))
+@settings(max_examples=20, deadline=None)
+def test_a_ramp_keeps_its_place_on_any_grid(rows, columns):
+    ramp = np.broadcast_to(np.arange(60, dtype=np.float32)[None, :, None], (2, 60, 50)).copy()
+    found = resample(ramp, (rows, columns))
+    expected = (np.arange(rows) + 0.5) * 60 / rows - 0.5
+    inner = (expected > 5) & (expected < 54)
+    np.testing.assert_allclose(found[:, inner, 0], np.stack([expected[inner]] * 2), atol=0.02)
+    labels = resample_labels((ramp > 29.5).astype(np.uint8), (rows, columns))
+    sure = abs(expected - 29.5) > 1e-6  # a tie may go either way
+    np.testing.assert_array_equal(labels[0, sure, 0], expected[sure] > 29.5)
+
+
+def test_grid_and_box():
+    assert grid_shape((100, 50), (0.1, 0.2), (0.2, 0.2)) == (50, 50)
+    assert grid_shape((20, 20), (0.1, 0.1), (0.3, 0.3)) == (16, 16)
+    mask = np.zeros((4, 5, 6), bool)
+    mask[1:3, 2, 4:6] = True
+    assert bounding_box(mask) == (slice(1, 3), slice(2, 3), slice(4, 6))
+    with pytest.raises(ValueError, match="empty"):
+        bounding_box(np.zeros((2, 2, 2), bool))
+
+
+def test_the_network_takes_any_number_of_rows_and_columns():
+    torch.manual_seed(0)
+    network = SegmentationNetwork(1, (8, 16, 16)).eval()
+    with torch.no_grad():
+        scores = network(torch.rand(2, 3, 37, 50) * 255)
+    assert scores.shape == (2, 7, 37, 50)
