@@ -1,6 +1,7 @@
 # Two commands do everything on a fresh Debian machine with Python 3.11+, make and pip:
 #   make demo    the main job on the embedded default
 #   make test    all tests
+# Also: make bench (seconds and memory), make lint.
 # On a machine without a GPU, the small CPU build of torch:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -17,6 +18,9 @@ demo: .venv/.ready
 
 test: .venv/.ready
 	$(BIN)/pytest -n 2 tests
+
+bench: .venv/.ready
+	$(BIN)/python tests/bench.py
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

@@ -46,6 +46,13 @@ def _call(path: str, *arguments: Any, **named: Any) -> Any:
     return getattr(import_module(module), name)(*arguments, **named)
 
 
+def _known(analysis: str, module: str) -> None:
+    """End with a usage error when there is nothing of that name."""
+    names = import_module(module).ANALYSES
+    if analysis not in names:
+        raise typer.BadParameter(f"no analysis {analysis!r}; there is: {', '.join(names)}")
+
+
 @app.command()
 def serve(
     config: Config = None,
@@ -127,6 +134,7 @@ def train(
     config: Annotated[Path, typer.Option(help="How to train.")] = Path("config/layer.toml"),
 ) -> None:
     """Train an analysis on the simulator; shows progress and writes weights with their card."""
+    _known(analysis, "models.training")
     _call("models.training:main", analysis, config, out)
 
 
@@ -137,6 +145,7 @@ def evaluate(
     volumes: Annotated[int, typer.Option(help="Held-out volumes per seed.")] = 10,
 ) -> None:
     """Measure the shipped weights on held-out simulator seeds: Dice, thickness error, AUC."""
+    _known(analysis, "models.evaluation")
     _call("models.evaluation:main", analysis, out, volumes)
 
 

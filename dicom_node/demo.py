@@ -82,9 +82,9 @@ def demo(out: Path, seed: int) -> int:
     shutil.rmtree(arrived, ignore_errors=True)
     arrived.mkdir()
     with tempfile.TemporaryDirectory() as scratch, archive(arrived) as pacs:
-        settings, config = _configure(Path(scratch), pacs)
-        with _running(config, out / "node.log", console) as port:
-            study, outcomes = _travel(_at_port(settings, port), pacs, files, console)
+        settings, config = configure(Path(scratch), pacs)
+        with running_node(config, out / "node.log", console) as port:
+            study, outcomes = travel(at_port(settings, port), pacs, files, console)
     truth = json.loads((out / "sent" / "truth" / "truth.json").read_text(encoding="utf-8"))
     page = write_page(study, outcomes, out, truth)
     for outcome in outcomes:
@@ -92,12 +92,12 @@ def demo(out: Path, seed: int) -> int:
     return _conclude(arrived, page, console)
 
 
-def _at_port(settings: Settings, port: int) -> Settings:
+def at_port(settings: Settings, port: int) -> Settings:
     """The settings with the port that the node has really bound."""
     return replace(settings, receive=replace(settings.receive, port=port))
 
 
-def _configure(scratch: Path, pacs: Archive) -> tuple[Settings, Path]:
+def configure(scratch: Path, pacs: Archive) -> tuple[Settings, Path]:
     """A node on a free port with a temporary SQLite database, and the archive as its destination."""
     path = scratch / "node.toml"
     path.write_text(
@@ -111,7 +111,7 @@ def _configure(scratch: Path, pacs: Archive) -> tuple[Settings, Path]:
 
 
 @contextmanager
-def _running(config: Path, log: Path, console: Console) -> Iterator[int]:
+def running_node(config: Path, log: Path, console: Console) -> Iterator[int]:
     """A node in processes of its own; yields its port once all of it is ready."""
     command = [sys.executable, "-P", "-m", "dicom_node", "serve", "--config", str(config)]
     with console.status("the node is starting"), log.open("w", encoding="utf-8") as file:
@@ -127,7 +127,7 @@ def _running(config: Path, log: Path, console: Console) -> Iterator[int]:
         node.wait()
 
 
-def _travel(
+def travel(
     settings: Settings, pacs: Archive, files: Sequence[Path], console: Console
 ) -> tuple[Study, tuple[Outcome, ...]]:
     """Push the study, and watch it until every object has arrived at the archive."""
