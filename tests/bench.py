@@ -1,4 +1,4 @@
-"""Seconds and memory of the sentence, printed as tables: ``make bench``. Not a test: this machine may be noisy.
+"""Seconds and memory of the sentence, printed as tables: ``make bench``. Not a test: machines are noisy.
 
 Each round pushes a B-mode study of 128 x 256 x 256 through a fresh node on SQLite.
 """
