@@ -69,10 +69,11 @@ def attribute(network: PainNetwork, case: Case, labelmap: NDArray[np.uint8]) -> 
 def _contribution_measurements(
     network: PainNetwork, case: Case, shapley: NDArray[np.float64]
 ) -> Iterator[Measurement]:
-    """Shapley value and additive terms of each layer; no thickness term where no thickness was measured."""
+    """Shapley value and additive terms of each layer; no thickness term where no thickness counts."""
     pooled = network.pool(case.image, case.labels)
     terms = network.terms(pooled, case.thickness_mm)[0].double().cpu().numpy()
-    present, measured = pooled[0, :, 0] > 0, case.thickness_mm[0] > 0
+    present = pooled[0, :, 0] > 0
+    measured = (case.thickness_mm[0] > 0) & (network.finite > 0)
     for segment in SEGMENTS:
         index = segment.number - 1
         if not present[index]:

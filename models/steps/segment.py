@@ -62,7 +62,7 @@ def segment(
         stack = image[around.clamp(0, image.shape[0] - 1)].to(device)
         scores = network(stack.contiguous(memory_format=torch.channels_last))
         probability = _to_source(scores.softmax(1), gray.shape[1:])
-        inside = torch.from_numpy(valid[piece]).to(device)
+        inside = torch.tensor(valid[piece], device=device)
         found, wrong = most_probable(probability, inside)
         labels[piece] = found.cpu().numpy()
         reordered += wrong
