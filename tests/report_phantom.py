@@ -1,13 +1,15 @@
 """Small studies with known findings for the tests of report: no network, no analysis, any source form."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
+from dicom_node.assemble import assemble_study
 from dicom_node.scanner import Style, write_study
-from dicom_node.study import Acquisition, Outcome, Source, SourceFrame, Study
+from dicom_node.study import Outcome, StoredInstance, Study
 from models import codes
 from models.findings import (
     Attribution,
@@ -105,37 +107,37 @@ def _measure(labelmap: np.ndarray, number: int, spacing_mm: tuple[float, ...]) -
     ]
 
 
-def write_source(folder: Path, scan: Scan, style: Style) -> Study:
-    """Let the stand-in scanner write the scan, and carry it as a study with what the form knows."""
-    paths = write_study(scan, folder, style)
-    first = dcmread(paths[0], stop_before_pixels=True)
-    by_series: dict[str, list[Path]] = {}
-    for path in paths:
-        uid = dcmread(path, stop_before_pixels=True).SeriesInstanceUID
-        by_series.setdefault(uid, []).append(path)
-    sources = tuple(_source(tuple(group), scan.shape[0]) for group in by_series.values())
-    geometry = {
-        "multiframe": Geometry("measured", "assumed", "assumed"),
-        "frames-plain": Geometry("measured", "declared", "assumed"),
-    }.get(style.form, scan.geometry)
-    placed = replace(scan, geometry=geometry)
-    return Study(first.StudyInstanceUID, 1, (Acquisition(placed, sources),))
+Edit = Callable[[Dataset], None]
 
 
-def _source(paths: tuple[Path, ...], slices: int) -> Source:
-    if len(paths) == 1:
-        return Source(paths, tuple(SourceFrame(0, number + 1) for number in range(slices)))
-    return Source(paths, tuple(SourceFrame(number, None) for number in range(slices)))
+def write_source(folder: Path, scan: Scan, style: Style, edit: Edit | None = None) -> Study:
+    """The stand-in scanner writes the scan, ``edit`` changes each file, and assemble reads them."""
+    instances = []
+    for path in write_study(scan, folder, style):
+        if edit:
+            dataset = dcmread(path)
+            edit(dataset)
+            dataset.save_as(path)
+        header = dcmread(path, stop_before_pixels=True)
+        instances.append(StoredInstance(header.SOPInstanceUID, header.SOPClassUID, path))
+    return assemble_study(header.StudyInstanceUID, 1, instances, ())
 
 
-def make_case(
-    folder: Path,
-    style: Style | None = None,
-    shear_wave: bool = False,
-    spacing_mm: tuple[float, ...] = SPACING_MM,
-    present: tuple[int, ...] = (1, 2, 3, 4, 5, 6),
-) -> tuple[Study, tuple[Outcome, ...]]:
+@dataclass(frozen=True)
+class Request:
+    """What a case shall be like; the default is an Enhanced US Volume with all six layers."""
+
+    style: Style = field(default_factory=Style)
+    shear_wave: bool = False
+    spacing_mm: tuple[float, ...] = SPACING_MM
+    present: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
+    edit: Edit | None = None
+
+
+def make_case(folder: Path, request: Request | None = None) -> tuple[Study, tuple[Outcome, ...]]:
     """A study in one style and the outcome of one analysis."""
-    study = write_source(folder, make_scan(shear_wave, spacing_mm), style or Style())
-    findings = make_findings(make_labelmap(present), spacing_mm)
+    request = request or Request()
+    scan = make_scan(request.shear_wave, request.spacing_mm)
+    study = write_source(folder, scan, request.style, request.edit)
+    findings = make_findings(make_labelmap(request.present), request.spacing_mm)
     return study, (Outcome(0, "layer", findings),)

@@ -18,7 +18,7 @@ from dicom_node.report import concepts
 from dicom_node.report.concepts import concept
 from dicom_node.report.identity import describe_settings
 from dicom_node.report.origin import Origin
-from dicom_node.report.references import unique_headers
+from dicom_node.report.references import known_class, unique_headers
 from dicom_node.report.regions import (
     Region,
     analyzed_region,
@@ -81,7 +81,7 @@ def _segment_group(
 ) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     identifier, uid = origin.tracking(segment.number)
     sources = [
-        sr.SourceImageForSegmentation(str(header.SOPClassUID), str(header.SOPInstanceUID))
+        sr.SourceImageForSegmentation(known_class(origin), str(header.SOPInstanceUID))
         for header in unique_headers(origin)
     ]
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(

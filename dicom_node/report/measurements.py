@@ -1,7 +1,6 @@
 """Measurements: Comprehensive 3D SR with the root template TID 1500 (PS3.16)."""
 
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ from highdicom import sr
 from highdicom.sr import RelationshipTypeValues
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import MRImageStorage, UltrasoundImageStorage
 
 from dicom_node.errors import ReportError
 from dicom_node.report import concepts
@@ -17,7 +15,7 @@ from dicom_node.report.concepts import concept, declare_schemes, segment_concept
 from dicom_node.report.equipment import MANUFACTURER, pin_times
 from dicom_node.report.groups import classification_group, scan_group, segment_groups
 from dicom_node.report.origin import Origin
-from dicom_node.report.references import unique_headers
+from dicom_node.report.references import restore_classes, stand_ins
 from dicom_node.report.regions import draws_true
 from dicom_node.report.text_report import build_text_report
 
@@ -38,16 +36,16 @@ def build_measurements(
         observation_context=observer(origin),
         procedure_reported=concepts.PROCEDURES[origin.acquisition.scan.modality],
         imaging_measurements=groups,
-        referenced_images=_library_headers(origin),
+        referenced_images=stand_ins(origin),
     )
-    _restore_classes(report[0], origin)
     result = sr.Comprehensive3DSR(
-        evidence=[*unique_headers(origin), mask, *maps],
+        evidence=[*stand_ins(origin), mask, *maps],
         content=report[0],
         is_complete=True,
         series_description=f"{origin.name} measurements, research only"[:64],
         **origin.constructor("measurements", 9000 + 10 * origin.number + 2),
     )
+    restore_classes(result, origin)
     pin_times(result, origin.identity)
     declare_schemes(result)
     return result
@@ -122,25 +120,3 @@ def observer(origin: Origin) -> sr.ObservationContext:
     return sr.ObservationContext(
         observer_device_context=sr.ObserverContext(codes.DCM.Device, device)
     )
-
-
-def _library_headers(origin: Origin) -> list[Dataset]:
-    """Headers for the Image Library, of classes whose modality highdicom knows."""
-    modality = origin.acquisition.scan.modality
-    headers = []
-    for header in unique_headers(origin):
-        entry = deepcopy(header)
-        entry.SOPClassUID = MRImageStorage if modality == "MR" else UltrasoundImageStorage
-        headers.append(entry)
-    return headers
-
-
-def _restore_classes(item: Dataset, origin: Origin) -> None:
-    """Give the entries of the Image Library their true classes, retired and private ones included."""
-    classes = {header.SOPInstanceUID: header.SOPClassUID for header in unique_headers(origin)}
-    for reference in item.get("ReferencedSOPSequence", []):
-        own = classes.get(reference.ReferencedSOPInstanceUID)
-        if own is not None:
-            reference.ReferencedSOPClassUID = own
-    for child in item.get("ContentSequence", []):
-        _restore_classes(child, origin)

@@ -69,32 +69,35 @@ def _decimals(values: Sequence[float]) -> list[str]:
 
 
 def place(origin: Origin) -> Placement:
-    """The slices' placement: the source's own, else the Scan's if its orientation was measured, else the
-    plain one that viewers assume.
+    """The slices' placement: the source's own in the patient, else in its volume, else the plain one.
+
+    An orientation that the site declares is not used: readers lay a source without orientation in the plain
+    plane, and a mask must lie on it there.
     """
     scan = origin.acquisition.scan
     thickness_mm = _own_thickness_mm(origin) or scan.spacing_mm[0]
-    own = [_own_plane(origin, position) for position in range(scan.shape[0])]
-    planes = [plane for plane in own if plane is not None]
-    if len(planes) == len(own) and all(
-        np.allclose(orientation, planes[0][0], atol=1e-4) for orientation, _ in planes
-    ):
-        positions = tuple(position for _, position in planes)
-        return Placement(planes[0][0], positions, scan.spacing_mm, thickness_mm)
-    if scan.geometry.orientation == "measured":
-        row, column = (scan.affine[:3, axis] / scan.spacing_mm[axis] for axis in (1, 2))
-        origins = (scan.affine @ (number, 0, 0, 1) for number in range(scan.shape[0]))
-        positions = tuple(tuple(float(mm) for mm in item[:3]) for item in origins)
-        return Placement((*column, *row), positions, scan.spacing_mm, thickness_mm)
+    for frame in ("Patient", "Volume"):
+        own = [_own_plane(origin, position, frame) for position in range(scan.shape[0])]
+        planes = [plane for plane in own if plane is not None]
+        if len(planes) == len(own) and all(
+            np.allclose(orientation, planes[0][0], atol=1e-4) for orientation, _ in planes
+        ):
+            positions = tuple(position for _, position in planes)
+            return Placement(planes[0][0], positions, scan.spacing_mm, thickness_mm)
     step_mm = scan.spacing_mm[0]
     positions = tuple((0.0, 0.0, number * step_mm) for number in range(scan.shape[0]))
     return Placement(IDENTITY_ORIENTATION, positions, scan.spacing_mm, thickness_mm)
 
 
-def _own_plane(origin: Origin, position: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def _own_plane(
+    origin: Origin, position: int, frame: str
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Orientation and position that the source gives the frame of one slice, if it gives both."""
-    orientation = own_value(origin, position, "PlaneOrientationSequence", "ImageOrientationPatient")
-    place_mm = own_value(origin, position, "PlanePositionSequence", "ImagePositionPatient")
+    kind = "" if frame == "Patient" else frame
+    orientation = own_value(
+        origin, position, f"PlaneOrientation{kind}Sequence", f"ImageOrientation{frame}"
+    )
+    place_mm = own_value(origin, position, f"PlanePosition{kind}Sequence", f"ImagePosition{frame}")
     if orientation is None or place_mm is None or len(orientation) != 6 or len(place_mm) != 3:
         return None
     return orientation, place_mm

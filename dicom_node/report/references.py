@@ -1,13 +1,24 @@
 """References from results to the true source frames, in place of those to the proxy (PS3.3 C.7.6.16.2.6)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    MRImageStorage,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+)
 
 from dicom_node.report.origin import Origin
 
+KNOWN_CLASSES = {
+    "US": (UltrasoundImageStorage, UltrasoundMultiFrameImageStorage),
+    "MR": (MRImageStorage, EnhancedMRImageStorage),
+}
 PURPOSE = codes.DCM.SourceImageForImageProcessingOperation
 
 
@@ -43,6 +54,39 @@ def source_items(origin: Origin, position: int) -> list[Dataset]:
             item.ReferencedFrameNumber = frame.number
         items.append(item)
     return items
+
+
+def known_class(origin: Origin) -> str:
+    """A class that highdicom takes in the place of the sources' own, which may be retired or private."""
+    multi_frame = any(frame.number is not None for frame in origin.acquisition.sources[0].frames)
+    kinds = KNOWN_CLASSES[origin.acquisition.scan.modality]
+    return str(kinds[multi_frame])
+
+
+def stand_ins(origin: Origin) -> list[Dataset]:
+    """The headers of all source instances, as of a class that highdicom knows."""
+    headers = []
+    for header in unique_headers(origin):
+        known = deepcopy(header)
+        known.SOPClassUID = known_class(origin)
+        headers.append(known)
+    return headers
+
+
+def restore_classes(dataset: Dataset, origin: Origin) -> None:
+    """Give every reference to a source, however deep, the class that the source has."""
+    classes = {header.SOPInstanceUID: header.SOPClassUID for header in unique_headers(origin)}
+    _restore(dataset, classes)
+
+
+def _restore(dataset: Dataset, classes: Mapping[str, str]) -> None:
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                _restore(item, classes)
+    own = classes.get(str(dataset.get("ReferencedSOPInstanceUID", "")))
+    if own is not None:
+        dataset.ReferencedSOPClassUID = own
 
 
 def unique_headers(origin: Origin) -> list[Dataset]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dicom_node.errors import ReportError
 from dicom_node.report.origin import Origin
 from dicom_node.report.proxy import own_value
+from dicom_node.report.references import known_class
 from models.findings import Measurement
 
 CENTER = 0.5
@@ -40,7 +41,7 @@ def image_of(origin: Origin, position: int) -> SourceImageForRegion:
     """Reference to the source frame of one slice; single-frame instances get no frame number."""
     header, frame = origin.frame(position)
     numbers = None if frame.number is None else [frame.number]
-    return SourceImageForRegion(str(header.SOPClassUID), str(header.SOPInstanceUID), numbers)
+    return SourceImageForRegion(known_class(origin), str(header.SOPInstanceUID), numbers)
 
 
 def draws_true(origin: Origin) -> bool:
@@ -51,7 +52,8 @@ def draws_true(origin: Origin) -> bool:
     """
     _, row_mm, column_mm = origin.acquisition.scan.spacing_mm
     square = math.isclose(row_mm, column_mm, rel_tol=1e-3)
-    return square or own_value(origin, 0, "PixelMeasuresSequence", "PixelSpacing") is None
+    spaced = own_value(origin, 0, "PixelMeasuresSequence", "PixelSpacing") is not None
+    return square or not (spaced or "PixelSpacing" in origin.raw[0][0])
 
 
 def caliper(origin: Origin, measurement: Measurement) -> tuple[Region, float] | None:

@@ -14,7 +14,7 @@ from dicom_node.report import concepts
 from dicom_node.report.concepts import declare_schemes
 from dicom_node.report.equipment import pin_times
 from dicom_node.report.origin import Origin
-from dicom_node.report.references import unique_headers
+from dicom_node.report.references import restore_classes, stand_ins
 
 
 def build_text_report(
@@ -39,17 +39,18 @@ def build_text_report(
             referenced_sop_instance_uid=str(header.SOPInstanceUID),
             relationship_type=contains,
         )
-        for header in unique_headers(origin)
+        for header in stand_ins(origin)
     ]
     root = sr.ContainerContentItem(name=title)
     root.ContentSequence = sr.ContentSequence(items)
     result = sr.Comprehensive3DSR(
-        evidence=unique_headers(origin),
+        evidence=stand_ins(origin),
         content=root,
         is_complete=True,
         series_description=f"{origin.name}: {title.meaning}"[:64],
         **origin.constructor(title.value, 9000 + 10 * origin.number + 2),
     )
+    restore_classes(result, origin)
     pin_times(result, origin.identity)
     declare_schemes(result)
     return result
