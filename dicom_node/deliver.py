@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
@@ -99,7 +100,7 @@ def echo(destination: Destination, calling_ae: str) -> None:
 
 
 def _describe(path: Path) -> _Outgoing:
-    meta = dcmread(path, specific_tags=[], stop_before_pixels=True).file_meta
+    meta = read_file_meta_info(path)
     return _Outgoing(
         path, meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID
     )

@@ -310,15 +310,7 @@ def _stage(word: str, study_uid: str, generation: int) -> Iterator[dict[str, Any
 def _event(word: str, fields: Mapping[str, Any], error: BaseException | None) -> str:
     if error is not None or "retry" in fields:
         return f"failed to {word}"
-    return "refused" if "refused" in fields else PAST[word]
-
-
-PAST = {
-    "assemble": "assembled",
-    "analyze": "analyzed",
-    "report": "reported",
-    "deliver": "delivered",
-}
+    return "refused" if "refused" in fields else index.PAST[word]
 
 
 def _log(event: str, fields: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The memory: what arrived, what was made, what was acknowledged. Progress is kept by DBOS, not here."""
 
 from dicom_node.index.arrivals import (
+    PAST,
     QUEUES,
     VERSION,
     Arrival,
@@ -8,6 +9,7 @@ from dicom_node.index.arrivals import (
     Completeness,
     accept,
     close_if_quiet,
+    close_now,
     forget_associations,
     instances_of,
     release,
@@ -27,6 +29,7 @@ __all__ = [
     "APPLICATION",
     "DATABASE_ERRORS",
     "METADATA",
+    "PAST",
     "QUEUES",
     "VERSION",
     "Arrival",
@@ -35,6 +38,7 @@ __all__ = [
     "Result",
     "accept",
     "close_if_quiet",
+    "close_now",
     "deliveries",
     "forget_associations",
     "instances",

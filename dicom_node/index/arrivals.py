@@ -14,6 +14,14 @@ from dicom_node.index.tables import associations, instances, studies
 QUEUES = {"assemble": "cpu", "analyze": "gpu", "report": "cpu", "deliver": "deliver"}
 """The words of the sentence, in order, and the queue each runs on."""
 
+PAST = {
+    "assemble": "assembled",
+    "analyze": "analyzed",
+    "report": "reported",
+    "deliver": "delivered",
+}
+"""What a study is after each word: the states of a job, and the events of the log."""
+
 VERSION = "pipeline-1"
 """Changes only when the sequence of steps does: work of another version is not picked up."""
 
@@ -183,6 +191,14 @@ def close_if_quiet(
     # An open association says nothing of when it will end: look again after another quiet period.
     remaining = study.last_at + quiet_seconds - now
     return Completeness(max(remaining if remaining > 0 else quiet_seconds, 0.5), study.priority)
+
+
+def close_now(engine: sa.Engine, study_uid: str) -> None:
+    """Close the open generation, whatever is missing: an instance that still arrives opens the next one."""
+    with engine.begin() as connection:
+        connection.execute(
+            studies.update().where(studies.c.study_uid == study_uid).values(closed=True)
+        )
 
 
 def instances_of(engine: sa.Engine, study_uid: str, generation: int) -> list[sa.Row[Any]]:

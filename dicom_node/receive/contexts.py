@@ -1,15 +1,21 @@
 """What scanners may send: presentation contexts, listed because a short list makes associations cheap."""
 
 from pydicom import uid
-from pynetdicom import build_context
+from pynetdicom import build_context, register_uid
 from pynetdicom.presentation import PresentationContext
+from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+RETIRED = {
+    "UltrasoundImageStorageRetired": uid.UID("1.2.840.10008.5.1.4.1.1.6"),
+    "UltrasoundMultiFrameImageStorageRetired": uid.UID("1.2.840.10008.5.1.4.1.1.3"),
+}
+"""Scanners still offer them; pynetdicom must be told that they are storage, or it aborts at the first."""
 
 STORAGE = (
     uid.UltrasoundImageStorage,
     uid.UltrasoundMultiFrameImageStorage,
-    uid.UID("1.2.840.10008.5.1.4.1.1.6"),  # Ultrasound Image (retired): scanners still offer it
-    uid.UID("1.2.840.10008.5.1.4.1.1.3"),  # Ultrasound Multi-frame Image (retired)
+    *RETIRED.values(),
     uid.EnhancedUSVolumeStorage,
     uid.SecondaryCaptureImageStorage,
     uid.MultiFrameSingleBitSecondaryCaptureImageStorage,
@@ -48,5 +54,7 @@ TRANSFER_SYNTAXES = (
 
 def supported_contexts() -> list[PresentationContext]:
     """Every storage class in every transfer syntax we can keep, and Verification."""
+    for keyword, sop_class in RETIRED.items():
+        register_uid(sop_class, keyword, StorageServiceClass)
     contexts = [build_context(sop_class, list(TRANSFER_SYNTAXES)) for sop_class in STORAGE]
     return [*contexts, build_context(Verification)]

@@ -118,7 +118,7 @@ class Receiver:
     def _on_c_store(self, event: Event) -> int:
         """The order of this handler is the promise: nothing is acknowledged that is not durable."""
         started = time.monotonic()
-        sop_uid = str(cast(C_STORE, event.request).AffectedSOPInstanceUID or "")
+        sop_uid = str(cast(C_STORE, event.request).AffectedSOPInstanceUID or "")[:64]
         path: Path | None = event.dataset_path
         try:
             arrival, new = self._take(event, path)

@@ -1,0 +1,69 @@
+"""An analysis without a network for the node's tests: splits each frame by depth, in no time or on command.
+
+What a test needs to know or to decide passes through the folder named by DICOM_NODE_TEST_GATE: each run
+leaves a file ``ran-...`` with the number of slices, and waits while there is a file ``hold``.
+"""
+
+import os
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+
+from models import codes
+from models.analysis import Refusal
+from models.findings import Findings, Measurement, Run, Segment, Segmentation
+from models.scan import Scan
+
+LONGEST_HOLD_SECONDS = 60.0
+
+
+class Plain:
+    """Two layers, halved at the middle row; refuses scans of seven slices."""
+
+    name = "plain"
+    version = "1"
+
+    def prepare(self, device: str, threads: int) -> None:
+        pass
+
+    def accepts(self, scan: Scan) -> bool:
+        return "b-mode" in scan.channels
+
+    def run(self, scan: Scan) -> Findings:
+        slices, rows, columns = scan.shape
+        if slices == 7:
+            raise Refusal("seven slices are one too many")
+        _pass_gate(slices)
+        labelmap = np.ones((slices, rows, columns), dtype=np.uint8)
+        labelmap[:, rows // 2 :] = 2
+        segments = tuple(
+            Segment(number, label, codes.TISSUE, kind, codes.LUMBAR_REGION, (200, 100, 50))
+            for number, label, kind in ((1, "upper", codes.SKIN), (2, "lower", codes.FAT))
+        )
+        measured = tuple(
+            Measurement(
+                codes.THICKNESS,
+                rows / 2 * scan.spacing_mm[1],
+                codes.MM,
+                segment=number,
+                derivation=codes.MEAN,
+            )
+            for number in (1, 2)
+        )
+        run = Run(self.name, self.version, "0" * 64)
+        return Findings(Segmentation(segments, labelmap), (), (), measured, (), run)
+
+
+def _pass_gate(slices: int) -> None:
+    if "DICOM_NODE_TEST_GATE" not in os.environ:
+        return
+    gate = Path(os.environ["DICOM_NODE_TEST_GATE"])
+    (gate / f"ran-{time.time_ns()}-{uuid.uuid4().hex}").write_text(str(slices))
+    end = time.monotonic() + LONGEST_HOLD_SECONDS
+    while (gate / "hold").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+analysis = Plain()
