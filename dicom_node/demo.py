@@ -158,7 +158,7 @@ def _job(settings: Settings) -> Job:
 
 
 def _arrived(pacs: Archive) -> list[str]:
-    names = []
+    names: list[str] = []
     while True:
         try:
             path = pacs.arrivals.get_nowait()
