@@ -74,18 +74,18 @@ def test_the_same_call_writes_the_same_bytes_and_another_seed_another_study(tmp_
 
 
 @pytest.mark.parametrize(
-    "choice",
+    ("choice", "reason"),
     [
-        {"form": "enhanced", "color": "RGB"},
-        {"form": "frames", "encoding": "jpeg", "color": "PALETTE COLOR"},
-        {"form": "frames", "encoding": "rle", "color": "YBR_FULL_422"},
-        {"form": "cine"},
-        {"encoding": "zip"},
-        {"elasticity": "bar"},
+        ({"form": "enhanced", "color": "RGB"}, "MONOCHROME2"),
+        ({"form": "frames", "encoding": "jpeg", "color": "PALETTE COLOR"}, "lossy"),
+        ({"form": "frames", "encoding": "rle", "color": "YBR_FULL_422"}, "chroma"),
+        ({"form": "cine"}, "not one of"),
+        ({"encoding": "zip"}, "not one of"),
+        ({"elasticity": "bar"}, "not one of"),
     ],
 )
-def test_what_does_not_go_together_is_refused(choice):
-    with pytest.raises(ValueError):
+def test_what_does_not_go_together_is_refused(choice, reason):
+    with pytest.raises(ValueError, match=reason):
         Style(**choice)
 
 

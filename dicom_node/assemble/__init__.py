@@ -46,7 +46,7 @@ def assemble_study(
 
     Every instance ends in a Scan or in ``Study.unused`` with a reason. B-mode and elasticity on one grid are
     channels of one Scan. ``sources`` fill in geometry that no object states. When not one Scan can be
-    made, raises the StudyError (Incomplete, UnsupportedPixels, GeometryUnknown or itself) that came first.
+    made, raises the StudyError (Incomplete, UnsupportedPixels, GeometryUnknown or itself) that is the cause.
     """
     with warnings.catch_warnings():
         # pydicom warns of odd headers by quoting their values, and those can be a patient's.
@@ -60,7 +60,7 @@ def assemble_study(
         acquisitions = _acquire(desk, tissue, _partners(desk, tissue, elastic))
     failures = desk.failures + unclear + rejected
     if not acquisitions:
-        raise failures[0][1] if failures else StudyError(study_uid, "the study has no instances")
+        raise _cause(study_uid, [error for _, error in rejected], [error for _, error in failures])
     return Study(study_uid, generation, acquisitions, _unused(failures, acquisitions, instances))
 
 
@@ -109,6 +109,14 @@ def _acquire(
         if elastic and made.left_out:
             desk.put_aside(elastic.stack, StudyError(desk.study_uid, made.left_out))
     return tuple(acquisitions)
+
+
+def _cause(
+    study_uid: str, rejected: Sequence[StudyError], failures: Sequence[StudyError]
+) -> StudyError:
+    """A damaged instance before the gap that it leaves, and both before what is no ultrasound at all."""
+    damaged = [error for error in rejected if type(error) is not StudyError]
+    return next(iter((*damaged, *failures)), StudyError(study_uid, "the study has no instances"))
 
 
 def _unused(

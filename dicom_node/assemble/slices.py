@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from dicom_node.assemble.instances import Frame
 from dicom_node.errors import GeometryUnknown, Incomplete
 
-# Neighbors may differ by this share of the median step; a missing slice differs by a whole one.
+# Steps may differ by this share; a missing slice makes one twice as long.
 STEP_TOLERANCE = 0.05
+# Closer than a micrometer is no step of any probe.
+SAME_PLACE_MM = 0.001
 # Directions are written with few digits; a tenth of a degree tilts the far end of 100 mm by 0.2 mm.
 DIRECTION_TOLERANCE = 2e-3
 # Slices may drift sideways over the whole stack by this share of a pixel.
@@ -72,29 +74,32 @@ def sort(study_uid: str, positions: Positions, pixel_mm: float) -> tuple[list[in
     normal = np.cross(row, column)
     heights = positions.points @ normal
     order = np.argsort(heights, kind="stable")
-    gaps = np.diff(heights[order])
-    median = float(np.median(gaps))
-    if np.ptp(heights) < 1e-6:
+    if np.ptp(heights) < SAME_PLACE_MM:
         raise GeometryUnknown(
             study_uid, "all frames lie at one place: a film over time, not a sweep"
         )
-    if gaps.min() < STEP_TOLERANCE * median or median <= 0:
-        raise GeometryUnknown(study_uid, "two frames lie at the same place")
-    wide = np.flatnonzero(gaps > (2 - 2 * STEP_TOLERANCE) * median)
-    if wide.size and np.all(np.abs(gaps / median - np.rint(gaps / median)) < STEP_TOLERANCE * 2):
-        missing = int(np.rint(gaps[wide] / median).sum()) - wide.size
-        raise Incomplete(
-            study_uid, f"{missing} slices are missing, the first after slice {wide[0] + 1}"
-        )
-    if np.abs(gaps - median).max() > STEP_TOLERANCE * median:
-        raise GeometryUnknown(
-            study_uid, f"the slices are unevenly spaced, {gaps.min():.3f} to {gaps.max():.3f} mm"
-        )
+    _check_gaps(study_uid, np.diff(heights[order]))
     points = positions.points[order]
     aside = (points - points[0]) - np.outer(heights[order] - heights[order[0]], normal)
     if np.linalg.norm(aside, axis=1).max() > DRIFT_TOLERANCE * pixel_mm:
         raise GeometryUnknown(study_uid, "the slices drift sideways: not a straight stack")
     return [int(index) for index in order], float(np.ptp(heights) / (len(order) - 1))
+
+
+def _check_gaps(study_uid: str, gaps: NDArray[np.float64]) -> None:
+    """The smallest gap is one step; all others must be the same, or whole steps where slices are missing."""
+    step = gaps.min()
+    if step < SAME_PLACE_MM:
+        raise GeometryUnknown(study_uid, "two frames lie at the same place")
+    steps = np.rint(gaps / step)
+    missing = int(steps.sum()) - steps.size
+    if missing and np.abs(gaps / step - steps).max() < STEP_TOLERANCE:
+        after = int(np.argmax(steps)) + 1
+        raise Incomplete(study_uid, f"{missing} missing between slices, most after slice {after}")
+    if gaps.max() > (1 + STEP_TOLERANCE) * step:
+        raise GeometryUnknown(
+            study_uid, f"the slices are unevenly spaced, {step:.3f} to {gaps.max():.3f} mm"
+        )
 
 
 def numbered(study_uid: str, frames: Sequence[Frame]) -> list[int]:
