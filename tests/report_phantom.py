@@ -19,13 +19,25 @@ from models.findings import (
     Flag,
     Measurement,
     Run,
+    Segment,
     Segmentation,
 )
-from models.layer.labels import SEGMENTS
 from models.scan import Geometry, Scan
 
 SHAPE = (7, 37, 30)  # odd sizes, so that packed bits straddle the bytes
 SPACING_MM = (0.5, 0.25, 0.25)
+TYPES = (
+    ("Dermis", codes.SKIN, (230, 159, 0)),
+    ("Superficial fat", codes.FAT, (240, 228, 66)),
+    ("Superficial fascial membrane", codes.FASCIAL_LAYER, (0, 158, 115)),
+    ("Deep fat", codes.FAT, (86, 180, 233)),
+    ("Deep fascial membrane", codes.FASCIAL_LAYER, (204, 61, 163)),
+    ("Muscle", codes.ERECTOR_SPINAE, (213, 62, 0)),
+)
+SEGMENTS = tuple(
+    Segment(number, label, codes.TISSUE, kind, codes.LUMBAR_REGION, color)
+    for number, (label, kind, color) in enumerate(TYPES, start=1)
+)
 PAIN = Code("pain", "99LAYER", "Myofascial pain")
 NO_PAIN = Code("no-pain", "99LAYER", "No myofascial pain")
 PAIN_CLASS = Code("pain-class", "99LAYER", "Myofascial pain classification")

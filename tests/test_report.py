@@ -19,9 +19,9 @@ from dicom_node.report.check import check_mask
 from dicom_node.report.origin import open_origin
 from dicom_node.scanner import Style
 from dicom_node.study import Outcome, Source, Study
-from models.layer.labels import SEGMENTS
 from tests.report_phantom import (
     DIGEST,
+    SEGMENTS,
     SHAPE,
     Request,
     make_case,
@@ -167,6 +167,15 @@ def test_referenced_series_name_every_source_instance(case):
         assert item.SeriesInstanceUID == headers[0].SeriesInstanceUID
         named_uids = [i.ReferencedSOPInstanceUID for i in item.ReferencedInstanceSequence]
         assert sorted(named_uids) == sorted(header.SOPInstanceUID for header in headers)
+
+
+def test_lossy_compression_of_the_source_is_told(case):
+    study, _, written, _ = case
+    source = dcmread(study.acquisitions[0].sources[0].paths[0], stop_before_pixels=True)
+    mask = dcmread(written["segmentation"].path)
+    assert mask.LossyImageCompression == source.get("LossyImageCompression", "00")
+    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        assert mask.get(keyword) == source.get(keyword)
 
 
 def test_masks_have_the_positions_of_their_source(case):

@@ -1,0 +1,79 @@
+"""report: the page for the eye and the numbers for programs."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from dicom_node.report import write_page
+from dicom_node.study import Outcome, Unused
+from tests.report_phantom import Request, make_case
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+
+    def name(dataset):
+        dataset.PatientName, dataset.PatientID = "Secret^Name", "SECRET-ID"
+
+    study, outcomes = make_case(folder / "source", Request(edit=name))
+    refusal = Outcome(0, "fascia", None, "The sweep is too short <b>here</b>.")
+    study = replace(study, unused=(Unused("1.2.3.4", "a report of the scanner"),))
+    truth = {"thickness_mm": {"superficial_fat": 1.234, "4": 5.678}, "pain": True}
+    page = write_page(study, (*outcomes, refusal), folder, truth)
+    return folder, page, study, outcomes[0]
+
+
+def test_the_page_says_what_was_found_and_what_was_refused(case):
+    _, page, study, _ = case
+    text = page.read_text(encoding="utf-8")
+    assert text.count("Research use only. Not a medical device. Not for diagnosis.") == 2
+    assert study.study_uid in text
+    for words in ("Superficial fascial membrane", "87 %", "1.23", "5.68", "measured"):
+        assert words in text
+    assert "The deep fat is out of focus." in text
+    assert "The sweep is too short &lt;b&gt;here&lt;/b&gt;." in text
+    assert "a report of the scanner" in text
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_is_small(case):
+    folder, page, _, _ = case
+    text = page.read_text(encoding="utf-8")
+    assert "http" not in text
+    assert "<script" not in text
+    assert page.stat().st_size < 1_500_000
+    with Image.open(folder / "overlay.png") as image:
+        assert image.width > 1000
+
+
+def test_no_patient_data_leave_through_the_page(case):
+    folder, page, _, _ = case
+    for path in (page, folder / "findings.json"):
+        text = path.read_text(encoding="utf-8").lower()
+        assert "secret" not in text
+
+
+def test_the_numbers_are_those_of_the_findings(case):
+    folder, _, study, outcome = case
+    numbers = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+    assert numbers["study_instance_uid"] == study.study_uid
+    first, second = numbers["outcomes"]
+    assert second["refusal"].startswith("The sweep is too short")
+    said = [
+        (item["quantity"]["value"], item["value"], item["unit"]["value"], item["segment"])
+        for item in first["findings"]["measurements"]
+    ]
+    assert said == [
+        (item.quantity.value, item.value, item.unit.value, item.segment)
+        for item in outcome.findings.measurements
+    ]
+    assert first["geometry"]["in_plane"] == "measured"
+
+
+def test_a_study_in_which_all_is_refused_has_a_page_too(case, tmp_path):
+    _, _, study, _ = case
+    page = write_page(study, (Outcome(0, "", None, "no configured analysis takes it"),), tmp_path)
+    assert "no configured analysis takes it" in page.read_text(encoding="utf-8")
+    assert not (tmp_path / "overlay.png").exists()

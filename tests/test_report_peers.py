@@ -1,0 +1,119 @@
+"""report, judged by other people's programs: dicom3tools, dcmqi, DCMTK."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from dicom_node.report import write_objects
+from dicom_node.scanner import Style
+from models.scan import Scan
+from tests.report_phantom import SHAPE, Request, make_case
+
+pytestmark = pytest.mark.peer
+CASES = {
+    "enhanced, shear wave": Request(Style(form="enhanced"), shear_wave=True),
+    "enhanced-apex": Request(Style(form="enhanced-apex")),
+    "multi-frame": Request(Style(form="multiframe", encoding="jpeg", color="YBR_FULL_422")),
+    "frames": Request(Style(form="frames")),
+    "frames without patient geometry, shear wave": Request(
+        Style(form="frames-plain"), shear_wave=True
+    ),
+    "layers absent": Request(present=(1, 3, 4, 6)),
+    "non-square pixels": Request(spacing_mm=(0.5, 0.2, 0.25)),
+    "nothing found": Request(present=()),
+}
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys(), scope="module")
+def case(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("peers")
+    study, outcomes = make_case(folder / "source", request.param)
+    written = write_objects(study, outcomes, folder)
+    return study, outcomes[0], {item.kind: item.path for item in written}, request.param
+
+
+def call(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a peer, not the namesake that a Python package may put beside the interpreter."""
+    folders = f"/usr/bin:/bin:/usr/local/bin:{Path(sys.executable).parent}"
+    path = shutil.which(program, path=folders)
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    command = [path, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def convert(program: str, path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """One of dcmqi's converters to NRRD."""
+    return call(program, "--inputDICOM", path, "--outputDirectory", folder, "-t", "nrrd")
+
+
+def test_dciodvfy_finds_no_error(case):
+    for kind, path in case[2].items():
+        done = call("dciodvfy", path)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("Error")]
+        assert not errors, (kind, errors[:3])
+
+
+def test_dcmqi_reads_the_same_voxels(case, tmp_path):
+    study, outcome, paths, request = case
+    done = convert("segimage2itkimage", paths["segmentation"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    rebuilt = np.zeros(SHAPE, np.uint8)
+    for file in tmp_path.glob("*.nrrd"):
+        values, voxels = on_scan(file, study.acquisitions[0].scan, request.style.form)
+        found = values > 0
+        rebuilt[tuple(voxels[found].T)] = values[found]
+    assert np.array_equal(rebuilt, outcome.findings.segmentation.labelmap)
+
+
+def on_scan(file: Path, scan: Scan, form: str) -> tuple[np.ndarray, np.ndarray]:
+    """The values of an image file, and the voxel of the scan at the place of each.
+
+    Sources without geometry lie in the plain plane, all others where the scan does.
+    """
+    step, row, column = scan.spacing_mm
+    plain = np.array([[0, 0, column, 0], [0, row, 0, 0], [step, 0, 0, 0], [0, 0, 0, 1]])
+    affine = scan.affine if form in ("enhanced", "enhanced-apex", "frames") else plain
+    image = sitk.ReadImage(str(file))
+    values = sitk.GetArrayFromImage(image)
+    indices = np.argwhere(np.ones(values.shape, bool))
+    points = [image.TransformIndexToPhysicalPoint([int(i) for i in at[::-1]]) for at in indices]
+    homogeneous = np.column_stack([points, np.ones(len(points))])
+    voxels = np.linalg.solve(affine, homogeneous.T).T[:, :3]
+    assert np.allclose(voxels, np.rint(voxels), atol=1e-3)
+    return values.ravel(), np.rint(voxels).astype(int)
+
+
+def test_dcmqi_reads_every_measurement_group(case, tmp_path):
+    _, _, paths, request = case
+    target = tmp_path / "groups.json"
+    done = call("tid1500reader", "--inputDICOM", paths["measurements"], "--outputMetadata", target)
+    assert done.returncode == 0, done.stderr
+    read = json.loads(target.read_text())["Measurements"]
+    # A twin and a group per layer, and one for the decision.
+    assert len(read) == 2 * len(request.present) + 1
+
+
+def test_dcmqi_reads_the_map(case, tmp_path):
+    study, outcome, paths, request = case
+    if "map" not in paths:
+        pytest.skip("this source gets no map")
+    done = convert("paramap2itkimage", paths["map"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("*.nrrd")
+    values, voxels = on_scan(file, study.acquisitions[0].scan, request.style.form)
+    assert np.array_equal(values, outcome.findings.attributions[0].map[tuple(voxels.T)])
+
+
+def test_dcmtk_prints_the_report(case):
+    done = call("dsrdump", case[2]["measurements"])
+    assert done.returncode == 0, done.stderr
+    assert "Imaging Measurement Report" in done.stdout
+    assert "Research use only" in done.stdout
+    assert "E:" not in done.stderr
