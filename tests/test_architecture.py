@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SEAM = "models.scan models.findings models.analysis"
-BASE = "dicom_node.settings dicom_node.errors"
+BASE = "dicom_node.__version__ dicom_node.settings dicom_node.errors"
 CARRY = f"{BASE} dicom_node.index dicom_node.study {SEAM} pydicom"
 VERBS = (
     "dicom_node.receive dicom_node.assemble dicom_node.analyze dicom_node.report dicom_node.deliver"
