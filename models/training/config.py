@@ -1,6 +1,7 @@
 """How to train: one frozen object from one TOML file; an unknown or missing key is an error."""
 
 import hashlib
+import json
 import tomllib
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -43,11 +44,12 @@ class PainConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole file, and its digest."""
+    """The whole file, and the digest of its values."""
 
     seed: int
     cohort: int
     threads: int
+    processes: int
     segment: SegmentConfig
     pain: PainConfig
     sha256: str = ""
@@ -56,11 +58,11 @@ class Config:
 def load(path: Path) -> Config:
     """Read a training configuration. Raises ConfigError naming file and key."""
     try:
-        data = path.read_bytes()
-        table = tomllib.loads(data.decode("utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    table["sha256"] = hashlib.sha256(data).hexdigest()
+    values = json.dumps(table, sort_keys=True).encode()  # a comment changes nothing
+    table["sha256"] = hashlib.sha256(values).hexdigest()
     config: Config = _build(Config, table, f"{path}: ")
     return config
 

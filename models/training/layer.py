@@ -74,9 +74,9 @@ def _people(config: Config, folder: Path) -> tuple[list[Person], list[Person]]:
     train = Cohort("train", config.cohort + 1, part.volumes, protocol)
     validation = Cohort("validation", config.cohort, part.validation_volumes, protocol)
     return (
-        simulate(make, train, config.threads, f"Examine {train.count} people (train)"),
+        simulate(make, train, config.processes, f"Examine {train.count} people (train)"),
         simulate(
-            make, validation, config.threads, f"Examine {validation.count} people (validation)"
+            make, validation, config.processes, f"Examine {validation.count} people (validation)"
         ),
     )
 

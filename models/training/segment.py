@@ -30,7 +30,7 @@ def fit_segmentation(config: Config) -> Fitted:
     part = config.segment
     row_mm, column_mm = part.spacing_mm
     cohort = Cohort("train", config.cohort, part.volumes, Protocol(slices=part.slices))
-    data = sweeps(cohort, (row_mm, column_mm), config.threads)
+    data = sweeps(cohort, (row_mm, column_mm), config.processes)
     torch.manual_seed(config.seed)
     network = SegmentationNetwork(part.neighbors, part.channels)
     return _fit(network, data, config)
