@@ -1,19 +1,22 @@
 """The parts that tests talk to: a real node in real processes, and a stand-in archive on a real socket."""
 
+import contextlib
+import random
 import shutil
+import socket
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pynetdicom import AE, StoragePresentationContexts, evt
+from pynetdicom import AE, StoragePresentationContexts, build_context, evt
 from pynetdicom.events import Event
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import ParametricMapStorage, Verification
 
 from dicom_node.deliver import deliver
@@ -24,6 +27,7 @@ from models.scan import Geometry, Scan
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 60.0
+ADDITIONAL_CONTEXTS = [build_context(ParametricMapStorage), build_context(Verification)]
 
 
 def wait_for(look: Callable[[], Any], what: str = "", seconds: float = PATIENCE_SECONDS) -> Any:
@@ -43,58 +47,69 @@ def peer(name: str) -> str:
     return path
 
 
-@dataclass
+def free_port() -> int:
+    """A port nobody listens on, below those that the system gives to clients meanwhile."""
+    for port in random.sample(range(20000, 32000), 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no free port")
+
+
 class Pacs:
     """A Storage SCP that keeps what it gets, and answers what it is told to."""
 
-    port: int
-    arrivals: list[str] = field(default_factory=list)
-    kept: dict[str, bytes] = field(default_factory=dict)
-    answer: Callable[[str], int] = lambda _sop_uid: 0x0000
-    associations: int = 0
+    def __init__(self, name: str = "pacs", **options: object) -> None:
+        self.destination = Destination(name, "ARCHIVE", "127.0.0.1", free_port())
+        self._options = options
+        self.forget()
+        self.start()
 
-    @property
-    def destination(self) -> Destination:
-        return Destination("pacs", "ARCHIVE", "127.0.0.1", self.port)
+    def forget(self) -> None:
+        """Empty, and friendly to all."""
+        self.arrivals: list[str] = []
+        self.kept: dict[str, bytes] = {}
+        self.associations = 0
+        self.answer: Callable[[str], int] = lambda _sop_uid: 0x0000
+
+    def start(self, *contexts: PresentationContext) -> None:
+        """Listen; without contexts, for everything."""
+        entity = AE("ARCHIVE")
+        for context in contexts or (*StoragePresentationContexts, *ADDITIONAL_CONTEXTS):
+            entity.add_supported_context(context.abstract_syntax, list(context.transfer_syntax))
+        for name, value in self._options.items():
+            setattr(entity, name, value)
+        self._server = entity.start_server(
+            (self.destination.host, self.destination.port),
+            block=False,
+            evt_handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_ACCEPTED, self._count)],
+        )
+
+    def stop(self) -> None:
+        self._server.shutdown()
+
+    def _count(self, _event: Event) -> None:
+        self.associations += 1
+
+    def _store(self, event: Event) -> int:
+        sop_uid = str(event.request.AffectedSOPInstanceUID)
+        status = self.answer(sop_uid)
+        self.arrivals.append(sop_uid)
+        if status == 0x0000 or status >> 12 == 0xB:
+            self.kept[sop_uid] = event.encoded_dataset()
+        return status
 
 
 @pytest.fixture
 def pacs_factory() -> Iterator[Callable[..., Pacs]]:
     """Makes archives, which listen until the test ends."""
-    servers = []
+    with contextlib.ExitStack() as stack:
 
-    def make(port: int = 0, **options: object) -> Pacs:
-        entity = AE("ARCHIVE")
-        entity.supported_contexts = [*StoragePresentationContexts]
-        entity.add_supported_context(ParametricMapStorage)
-        entity.add_supported_context(Verification)
-        for name, value in options.items():
-            setattr(entity, name, value)
-        made = Pacs(port)
+        def make(name: str = "pacs", **options: object) -> Pacs:
+            made = Pacs(name, **options)
+            stack.callback(made.stop)
+            return made
 
-        def count(_event: Event) -> None:
-            made.associations += 1
-
-        def store(event: Event) -> int:
-            sop_uid = str(event.request.AffectedSOPInstanceUID)
-            status = made.answer(sop_uid)
-            made.arrivals.append(sop_uid)
-            if status == 0x0000 or status >> 12 == 0xB:
-                made.kept[sop_uid] = event.encoded_dataset()
-            return status
-
-        server = entity.start_server(
-            ("127.0.0.1", port),
-            block=False,
-            evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_ACCEPTED, count)],
-        )
-        made.port = server.server_address[1]
-        servers.append(server)
-        return made
-
-    yield make
-    for server in servers:
-        server.shutdown()
+        yield make
 
 
 @pytest.fixture
@@ -103,7 +118,7 @@ def pacs(pacs_factory: Callable[..., Pacs]) -> Pacs:
     return pacs_factory()
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunningNode:
     """A node in real processes, and what a test may look at: its database, its folders, its gate."""
 
@@ -125,76 +140,70 @@ class RunningNode:
 
     def rows(self, query: str) -> list[tuple]:
         """Ask the SQLite index."""
-        connection = sqlite3.connect(self.data / "node.db")
-        try:
+        with contextlib.closing(sqlite3.connect(self.data / "node.db")) as connection:
             return connection.execute(query).fetchall()
-        finally:
-            connection.close()
 
     def runs(self) -> list[str]:
         """The number of slices of each analysis that was begun, in order."""
         return [path.read_text() for path in sorted(self.gate.glob("ran-*"))]
 
+    def forget(self) -> None:
+        """Open the gate, and forget the runs so far."""
+        for path in self.gate.iterdir():
+            path.unlink()
+
+
+@contextlib.contextmanager
+def start_node(
+    folder: Path,
+    *destinations: Destination,
+    roles: tuple[str, ...] = (),
+    quiet_seconds: float = 0.2,
+    database: str = "",
+) -> Iterator[RunningNode]:
+    """A node on a free port, with its data in a folder, until the block ends."""
+    gate = folder / "gate"
+    gate.mkdir()
+    lines = [
+        "[node]",
+        f'data_dir = "{folder / "data"}"',
+        f'database = "{database}"',
+        'analyses = ["tests.plain_analysis:analysis"]',
+        "[receive]",
+        "port = 0",
+        f"quiet_seconds = {quiet_seconds}",
+    ]
+    for each in destinations:
+        lines += ["[[destinations]]", f'name = "{each.name}"', f'ae_title = "{each.ae_title}"']
+        lines += [f'host = "{each.host}"', f"port = {each.port}"]
+    path = folder / "node.toml"
+    path.write_text("\n".join(lines))
+    settings = load(path, {})
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DICOM_NODE_TEST_GATE", str(gate))
+        environment.setenv("PYTHONPATH", str(ROOT))  # for tests.plain_analysis
+        environment.setenv("OMP_NUM_THREADS", "1")  # small processes share few cores here
+        with Node(settings, path, roles) as node:
+            node.wait_ready()
+            yield RunningNode(node, settings, gate)
+
 
 @pytest.fixture
-def node_factory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., RunningNode]]:
-    """Starts nodes on free ports and stops them when the test ends."""
-    started = []
-    gate = tmp_path / "gate"
-    gate.mkdir()
-    monkeypatch.setenv("DICOM_NODE_TEST_GATE", str(gate))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # many small processes share few cores here
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for tests.plain_analysis
+def node_factory(tmp_path: Path) -> Iterator[Callable[..., RunningNode]]:
+    """Starts nodes on free ports, and stops them when the test ends."""
+    with contextlib.ExitStack() as stack:
 
-    def make(
-        *destinations: Destination,
-        roles: tuple[str, ...] = (),
-        quiet_seconds: float = 0.2,
-        database: str = "",
-        analyses: tuple[str, ...] = ("tests.plain_analysis:analysis",),
-    ) -> RunningNode:
-        lines = [
-            "[node]",
-            f'data_dir = "{tmp_path / "data"}"',
-            f'database = "{database}"',
-            f"analyses = {list(analyses)}",
-            "[receive]",
-            "port = 0",
-            f"quiet_seconds = {quiet_seconds}",
-        ]
-        for each in destinations:
-            lines += [
-                "[[destinations]]",
-                f'name = "{each.name}"',
-                f'ae_title = "{each.ae_title}"',
-                f'host = "{each.host}"',
-                f"port = {each.port}",
-            ]
-        path = tmp_path / "node.toml"
-        path.write_text("\n".join(lines))
-        settings = load(path, {})
-        node = Node(settings, path, roles)
-        started.append(node)
-        node.start()
-        node.wait_ready()
-        return RunningNode(node, settings, gate)
+        def make(*destinations: Destination, **options: Any) -> RunningNode:
+            return stack.enter_context(start_node(tmp_path, *destinations, **options))
 
-    yield make
-    threads = [threading.Thread(target=node.stop) for node in started]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+        yield make
 
 
 def make_study(folder: Path, seed: int = 0, slices: int = 4) -> tuple[Path, ...]:
     """A small synthetic ultrasound study of single frames; the same seed gives the same UIDs."""
     affine = np.eye(4)
     affine[:3, :3] = [[0, 0, 0.5], [0, 0.5, 0], [2.0, 0, 0]]
-    random = np.random.default_rng(seed)
-    voxels = random.integers(0, 255, (1, slices, 64, 64)).astype(np.float32)
+    voxels = np.random.default_rng(seed).integers(0, 255, (1, slices, 64, 64)).astype(np.float32)
     valid = np.ones(voxels.shape[1:], dtype=bool)
     geometry = Geometry("measured", "measured", "measured")
     scan = Scan(voxels, ("b-mode",), ("1",), valid, affine, geometry)

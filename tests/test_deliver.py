@@ -1,9 +1,9 @@
 """deliver, against archives on real sockets."""
 
 import os
-import socket
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from pynetdicom.sop_class import Verification
 from dicom_node.deliver import Receipt, deliver, echo
 from dicom_node.errors import Busy, Declined, Unreachable
 from dicom_node.settings import Destination
-from tests.conftest import Pacs, make_study, peer, wait_for
+from tests.conftest import Pacs, free_port, make_study, peer, wait_for
 
 # pynetdicom does not close its socket when nobody listens
 pytestmark = pytest.mark.filterwarnings(
@@ -72,7 +72,9 @@ def test_one_declined_instance_does_not_keep_the_others_back(
 def test_a_kind_that_is_not_taken_is_declined(
     pacs_factory: Callable[..., Pacs], files: tuple[Path, ...]
 ) -> None:
-    picky = pacs_factory(supported_contexts=[build_context(Verification)])
+    picky = pacs_factory()
+    picky.stop()
+    picky.start(build_context(Verification))
     with pytest.raises(Declined, match="takes none of the kinds"):
         deliver(files, picky.destination, "NODE")
 
@@ -81,7 +83,7 @@ def test_a_wrong_title_is_declined(
     pacs_factory: Callable[..., Pacs], files: tuple[Path, ...]
 ) -> None:
     strict = pacs_factory(require_called_aet=True)
-    other = Destination("pacs", "SOMEBODY", "127.0.0.1", strict.port)
+    other = replace(strict.destination, ae_title="SOMEBODY")
     with pytest.raises(Declined, match="association rejected: Called AE title not recogni"):
         deliver(files, other, "NODE")
 
@@ -90,15 +92,14 @@ def test_an_archive_without_a_free_slot_is_busy(
     pacs_factory: Callable[..., Pacs], files: tuple[Path, ...]
 ) -> None:
     full = pacs_factory(maximum_associations=1)
-    other = AE().associate("127.0.0.1", full.port, [build_context(Verification)])
+    other = AE().associate("127.0.0.1", full.destination.port, [build_context(Verification)])
     with pytest.raises(Busy, match="association rejected: Local limit exceeded"):
         deliver(files, full.destination, "NODE")
     other.release()
 
 
 def test_nobody_there_is_unreachable(files: tuple[Path, ...]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
+    port = free_port()
     nobody = Destination("pacs", "ARCHIVE", "127.0.0.1", port)
     with pytest.raises(
         Unreachable, match=f"destination pacs: no association with 127.0.0.1:{port}"
@@ -117,8 +118,7 @@ def test_echo(pacs: Pacs) -> None:
 def test_dcmtk_storescp(tmp_path: Path, files: tuple[Path, ...], options: tuple[str, ...]) -> None:
     """+xi takes Implicit VR only: then the instances are converted on the way."""
     program = peer("storescp")
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
+    port = free_port()
     kept = tmp_path / "kept"
     kept.mkdir()
     command = [program, *options, "-od", str(kept), str(port)]
