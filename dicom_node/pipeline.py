@@ -162,6 +162,8 @@ class Steps:
         if destination is None:
             raise SettingsError(f"destination {name} is no longer configured; results wait for it")
         due = index.results_due(self._engine, study_uid, generation, name)
+        if not due:  # cut off after the last answer was recorded, before the step was
+            return {"retry": "", "at": time.time()}
         waiting = {row.sop_uid for row in due}
 
         def answered(receipt: Receipt) -> None:

@@ -1,0 +1,268 @@
+"""The durable sentence: a real node, killed processes, dead archives. Nothing is lost, nothing done twice."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pynetdicom import AE, build_context
+from pynetdicom.association import Association
+
+from dicom_node import jobs
+from dicom_node.errors import NodeError
+from tests.conftest import Pacs, RunningNode, make_study, start_node, study_uid_of, wait_for
+
+# pynetdicom does not close its socket when nobody listens
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningNode, Pacs, Pacs]]:
+    """One node with two archives for all tests: it must survive each of them."""
+    first, second = Pacs("first"), Pacs("second")
+    folder = tmp_path_factory.mktemp("node")
+    with start_node(folder, first.destination, second.destination) as node:
+        yield node, first, second
+    first.stop()
+    second.stop()
+
+
+@pytest.fixture
+def node(world: tuple[RunningNode, Pacs, Pacs]) -> RunningNode:
+    world[0].forget()
+    return world[0]
+
+
+@pytest.fixture
+def first(world: tuple[RunningNode, Pacs, Pacs]) -> Pacs:
+    world[1].forget()
+    return world[1]
+
+
+@pytest.fixture
+def second(world: tuple[RunningNode, Pacs, Pacs]) -> Pacs:
+    world[2].forget()
+    return world[2]
+
+
+def state(node: RunningNode, study_uid: str) -> str:
+    return jobs.show_job(node.settings, study_uid)[0].state
+
+
+def wait_for_state(node: RunningNode, study_uid: str, wanted: str) -> jobs.Job:
+    wait_for(lambda: state(node, study_uid) == wanted, f"{wanted} ({study_uid})")
+    return jobs.show_job(node.settings, study_uid)[0]
+
+
+def result_uids(node: RunningNode, study_uid: str) -> list[str]:
+    rows = node.rows(f"select sop_uid from results where study_uid = '{study_uid}'")
+    return sorted(row[0] for row in rows)
+
+
+def associate(node: RunningNode, path: Path) -> Association:
+    """A scanner's association for such files."""
+    meta = dcmread(path).file_meta
+    context = build_context(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
+    association = AE("SCANNER").associate("127.0.0.1", node.node.port, [context], "DICOM_NODE")
+    assert association.is_established
+    return association
+
+
+def test_a_study_travels(node: RunningNode, first: Pacs, second: Pacs, tmp_path: Path) -> None:
+    paths = make_study(tmp_path / "sent", seed=1)
+    study_uid = study_uid_of(paths[0])
+    node.send(*paths)
+    job = wait_for_state(node, study_uid, "delivered")
+    assert (job.generation, job.instances, job.reason) == (0, 4, "")
+    assert set(job.seconds) == {"assemble", "analyze", "report", "deliver"}
+    deliveries = [(each.destination, each.status, each.acknowledged) for each in job.deliveries]
+    assert deliveries == [("first", "delivered", 2), ("second", "delivered", 2)]
+    rows = node.rows(f"select kind, path from results where study_uid = '{study_uid}'")
+    assert sorted(kind for kind, _ in rows) == ["measurements", "segmentation"]
+    for _, path in rows:
+        assert dcmread(node.data / path).StudyInstanceUID == study_uid
+    assert sorted(first.arrivals) == sorted(second.arrivals) == result_uids(node, study_uid)
+    assert node.runs() == ["4"]
+    assert job in jobs.list_jobs(node.settings)
+    with pytest.raises(NodeError, match="is delivered; nothing of it has failed"):
+        jobs.retry_job(node.settings, study_uid)
+
+
+def test_late_instances_make_a_new_version(node: RunningNode, first: Pacs, tmp_path: Path) -> None:
+    paths = make_study(tmp_path / "sent", seed=2, slices=5)
+    study_uid = study_uid_of(paths[0])
+    node.send(*paths[:4])
+    wait_for_state(node, study_uid, "delivered")
+    node.send(paths[4])
+    wait_for(lambda: len(first.kept) == 4, "the results of both generations")
+    wait_for_state(node, study_uid, "delivered")
+    later, earlier = jobs.show_job(node.settings, study_uid)
+    assert (earlier.generation, earlier.instances) == (0, 4)
+    assert (later.generation, later.instances) == (1, 5)
+    assert node.runs() == ["4", "5"]
+    assert sorted(first.arrivals) == result_uids(node, study_uid)
+
+
+def test_a_killed_worker_goes_on_where_it_was(
+    node: RunningNode, first: Pacs, tmp_path: Path
+) -> None:
+    """kill -9 of infer in an inference, then of work in a delivery."""
+    paths = make_study(tmp_path / "sent", seed=3)
+    study_uid = study_uid_of(paths[0])
+    hold = node.gate / "hold"
+    hold.touch()
+    node.send(*paths)
+    wait_for(node.runs, "an inference")
+    os.kill(node.node.pid("infer"), 9)
+    wait_for(lambda: len(node.runs()) == 2, "the inference after the restart")
+    work, killed = node.node.pid("work"), []
+
+    def answer(sop_uid: str) -> int:
+        if len(first.arrivals) == 1 and not killed:  # in the middle of the second instance
+            killed.append(sop_uid)
+            os.kill(work, 9)
+        return 0x0000
+
+    first.answer = answer
+    hold.unlink()
+    job = wait_for_state(node, study_uid, "delivered")
+    assert killed
+    assert len(node.runs()) == 2  # once cut off, once completed; never after its checkpoint
+    done, *others = first.arrivals
+    assert done not in others, "acknowledged, recorded, and yet sent again"
+    assert sorted({done, *others}) == result_uids(node, study_uid)
+    assert [each.acknowledged for each in job.deliveries] == [2, 2]
+
+
+def test_a_dead_archive_is_tried_again_and_blocks_no_other(
+    node: RunningNode, first: Pacs, second: Pacs, tmp_path: Path
+) -> None:
+    studies = [make_study(tmp_path / f"sent-{seed}", seed) for seed in range(4, 7)]
+    study_uid = study_uid_of(studies[0][0])
+    second.stop()
+    for paths in studies:
+        node.send(*paths)
+    wait_for(lambda: len(first.kept) == 6, "all results in the living archive")
+
+    def tried_twice() -> jobs.Delivery | None:
+        job = jobs.show_job(node.settings, study_uid)[0]
+        return next((each for each in job.deliveries if each.attempts >= 2), None)
+
+    waiting = wait_for(tried_twice, "a second attempt")
+    assert (waiting.destination, waiting.status) == ("second", "waiting")
+    assert "no association" in waiting.reason
+    assert state(node, study_uid) == "reported"
+
+    full: list[str] = []
+
+    def answer(sop_uid: str) -> int:
+        full.append(sop_uid)
+        return 0xA700 if len(full) == 1 else 0x0000
+
+    second.answer = answer
+    second.start()
+    for paths in studies:
+        wait_for_state(node, study_uid_of(paths[0]), "delivered")
+    assert set(second.kept) == set(first.kept)
+    assert len(node.runs()) == 3
+
+
+def test_a_refusal_is_an_answer_and_a_declined_object_a_dead_letter(
+    node: RunningNode, first: Pacs, tmp_path: Path
+) -> None:
+    single = make_study(tmp_path / "single", seed=7)[:1]
+    seven = make_study(tmp_path / "seven", seed=8, slices=7)
+    good = make_study(tmp_path / "good", seed=9)
+    first.answer = lambda _sop_uid: 0xC123
+    for paths in (single, seven, good):
+        node.send(*paths)
+    cannot = wait_for_state(node, study_uid_of(single[0]), "refused")
+    assert "one frame" in cannot.reason
+    will_not = wait_for_state(node, study_uid_of(seven[0]), "refused")
+    assert will_not.reason == "seven slices are one too many"
+
+    study_uid = study_uid_of(good[0])
+    declined = wait_for_state(node, study_uid, "failed to deliver")
+    assert "answered 0xC123" in declined.reason
+    assert declined.deliveries[0].status == "failed"
+    first.answer = lambda _sop_uid: 0x0000
+    told = jobs.retry_job(node.settings, study_uid)
+    assert told == f"study {study_uid}: runs again: deliver first"
+    wait_for_state(node, study_uid, "delivered")
+    assert node.runs() == ["4"]  # a new delivery is no new inference
+
+
+def test_stat_first_and_cancel(node: RunningNode, tmp_path: Path) -> None:
+    hold = node.gate / "hold"
+    hold.touch()
+    routine = [make_study(tmp_path / f"{n}", seed=20 + n, slices=n) for n in (3, 4, 5)]
+    node.send(*routine[0])
+    wait_for(node.runs, "the first inference")
+    urgent = make_study(tmp_path / "urgent", seed=26, slices=6)
+    node.send(*routine[1], *routine[2])
+    association = associate(node, urgent[0])
+    for path in urgent:
+        assert association.send_c_store(path, priority=1).Status == 0x0000
+    association.release()
+    for paths in (*routine[1:], urgent):
+        wait_for_state(node, study_uid_of(paths[0]), "assembled")
+    canceled = study_uid_of(routine[2][0])
+    jobs.cancel_job(node.settings, canceled)
+    hold.unlink()
+    for paths in (*routine[:2], urgent):
+        wait_for_state(node, study_uid_of(paths[0]), "delivered")
+    assert node.runs() == ["3", "6", "4"]
+    assert state(node, canceled) == "canceled"
+    jobs.retry_job(node.settings, canceled)
+    wait_for_state(node, canceled, "delivered")
+
+
+def test_an_open_association_keeps_its_study_open(node: RunningNode, tmp_path: Path) -> None:
+    paths = make_study(tmp_path / "sent", seed=30)
+    other = make_study(tmp_path / "other", seed=31)
+    association = associate(node, paths[0])
+    for path in paths[:3]:
+        assert association.send_c_store(path).Status == 0x0000
+    node.send(*other)  # a whole study comes and goes meanwhile
+    wait_for_state(node, study_uid_of(other[0]), "delivered")
+    assert state(node, study_uid_of(paths[0])) == "received"
+    assert association.send_c_store(paths[3]).Status == 0x0000
+    association.release()
+    job = wait_for_state(node, study_uid_of(paths[0]), "delivered")
+    assert (job.generation, job.instances) == (0, 4)
+
+
+def test_nothing_is_left_over(node: RunningNode) -> None:
+    """After all that: no half-written folder, no file in reception, a sound database."""
+    assert node.rows("pragma integrity_check") == [("ok",)]
+    assert list((node.data / "incoming").iterdir()) == []
+    assert [path for path in node.data.rglob("*unfinished*")] == []
+    assert node.rows("select count(*) from deliveries where status != 'delivered'") == [(0,)]
+
+
+def test_serve_says_when_it_is_ready_and_stops_on_sigterm(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(f'[node]\ndata_dir = "{tmp_path / "data"}"\n[receive]\nport = 0\n')
+    program = (
+        "import sys; from pathlib import Path; from dicom_node.node import serve; "
+        "from dicom_node.settings import load; path = Path(sys.argv[1]); "
+        "serve(load(path), path, ('receive',))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", program, str(config)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert ready["event"] == "ready"
+        assert ready["port"] > 0
+        child = Path(f"/proc/{ready['roles']['receive']}")
+        assert child.exists()
+        process.terminate()
+        assert process.wait(30) == 0
+        assert not child.exists()
