@@ -33,6 +33,13 @@ from dicom_node.study import Outcome, Study, load_outcomes
 PATIENCE_SECONDS = 600.0
 """Longer than any machine needs; the demo then says that it gave up instead of waiting for ever."""
 
+SHOWN = {
+    "thickness": "thickness (mm)",
+    "saliency": "saliency (0-1)",
+    "contribution": "contribution (log-odds)",
+}
+"""The columns of the printed table, by how the quantity's name begins."""
+
 ENDED = ("refused", "failed", "canceled")
 """States after which nothing more will arrive."""
 
@@ -141,7 +148,7 @@ def travel(
             status.update(f"{job.state}; {time.monotonic() - began:.0f} s")
             if job.state.startswith(ENDED) or time.monotonic() - began > PATIENCE_SECONDS:
                 raise NodeError(f"the study ended as {job.state}: {job.reason}")
-            time.sleep(0.1)
+            time.sleep(0.25)
     for word, seconds in job.seconds.items():
         console.print(f"{word:9} {seconds:.1f} s")
     names = _arrived(pacs)
@@ -173,9 +180,13 @@ def _show(outcome: Outcome, truth: dict[str, Any], console: Console) -> None:
     if findings is None:
         console.print(f"[yellow]refused:[/] {outcome.refusal}")
         return
-    wanted = ("thickness", "saliency", "contribution")
-    columns = [c for c in columns_of(findings) if any(word in c.name.lower() for word in wanted)]
-    table = Table("layer", "true thickness (mm)", *(f"{c.name} ({c.unit})" for c in columns))
+    everything = columns_of(findings)
+    # The first column of a quantity is its main one; the page shows them all.
+    found = (
+        next((c for c in everything if c.name.lower().startswith(word)), None) for word in SHOWN
+    )
+    columns = [column for column in found if column]
+    table = Table("layer", "true thickness", *SHOWN.values())
     for segment in findings.segmentation.segments:
         known = true_thickness_mm(truth, segment)
         cells = [column.cells.get(segment.number, "-") for column in columns]
