@@ -4,7 +4,6 @@ import contextlib
 import random
 import shutil
 import socket
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from pydicom import dcmread
 from pynetdicom import AE, StoragePresentationContexts, build_context, evt
 from pynetdicom.events import Event
@@ -139,9 +139,10 @@ class RunningNode:
         deliver(paths, self.destination, calling_ae)
 
     def rows(self, query: str) -> list[tuple]:
-        """Ask the SQLite index."""
-        with contextlib.closing(sqlite3.connect(self.data / "node.db")) as connection:
-            return connection.execute(query).fetchall()
+        """Ask the database."""
+        engine = sa.create_engine(self.settings.node.database_url, poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(query))]
 
     def runs(self) -> list[str]:
         """The number of slices of each analysis that was begun, in order."""
