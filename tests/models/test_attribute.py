@@ -31,6 +31,8 @@ def network(channels=("b-mode",), seed=0):
         for name in ("brightness_weight", "contrast_weight", "thickness_weight"):
             getattr(result, name).normal_()
         result.texture_weight.normal_(0, 0.3)
+        if result.speed_weight is not None:
+            result.speed_weight.normal_(0, 2)
     return result.eval().requires_grad_(False)
 
 
@@ -109,11 +111,23 @@ def test_captum_finds_the_same_values():
 
 
 def test_the_reference_has_the_moments_of_the_cohort_at_this_gain():
-    net, scan = network(), case()
+    net, scan = network(BOTH), case(BOTH)
     pooled = net.pool(moment_reference(net, scan), scan.labels)[0]
+    np.testing.assert_allclose(pooled[:, 3], net.reference_speed, rtol=1e-4)
     off = pooled[:, 1] - net.reference_gray_mean
     np.testing.assert_allclose(off, np.full(6, off.mean()), atol=1e-2)
     np.testing.assert_allclose(pooled[:, 2], net.reference_gray_sd, rtol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [("b-mode",), BOTH])
+def test_the_terms_by_design_agree_with_the_shapley_values(channels):
+    net, scan = network(channels), case(channels)
+    own, reference = (
+        net.terms(net.pool(image, scan.labels), scan.thickness_mm)[0]
+        for image in (scan.image, moment_reference(net, scan))
+    )
+    expected = (own - reference).sum(1)  # that of thickness is the same in both
+    np.testing.assert_allclose(appearance_shapley(net, scan).values, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("gain", [-15.0, 25.0])

@@ -54,6 +54,26 @@ def test_labels_come_back_in_place_for_any_spacing(row, column, wanted):
         assert abs(shift) * row < max(wanted, row), (label, shift)
 
 
+@given(row=st.floats(0.05, 0.4), edge=st.sampled_from([2.0, 11.0, 21.0]))
+@settings(max_examples=15, deadline=None)
+def test_an_edge_between_pixels_of_the_network_stays_where_it_is(row, edge):
+    """Probability one half lies at a depth in mm; the labels must change there, on any source grid."""
+    shape, wanted = (2, round(24 / row), 40), 0.3
+
+    def knows_depth(stack):
+        height = shape[1] * row
+        depth = (torch.arange(stack.shape[2]) + 0.5) * height / stack.shape[2]
+        scores = torch.full((stack.shape[0], 7, *stack.shape[2:]), -99.0)
+        scores[:, 1] = 0
+        scores[:, 2] = ((depth - edge) / wanted)[:, None]
+        return scores
+
+    volume = Volume(np.zeros(shape, np.float32), np.ones(shape, bool), (row, 0.2))
+    labelmap = segment(volume, knows_depth, 0, (wanted, wanted)).labelmap
+    first = (labelmap[0, :, 20] == 2).argmax() * row
+    assert first == pytest.approx(edge, abs=row / 2 + 0.03)
+
+
 def test_outside_the_valid_region_there_is_no_tissue():
     labelmap = layered((4, 120, 75), (0.2, 0.2))
     valid = np.zeros(labelmap.shape, bool)
@@ -119,6 +139,8 @@ def test_a_ramp_keeps_its_place_on_any_grid(rows, columns):
     expected = (np.arange(rows) + 0.5) * 60 / rows - 0.5
     inner = (expected > 5) & (expected < 54)
     np.testing.assert_allclose(found[:, inner, 0], np.stack([expected[inner]] * 2), atol=0.02)
+    sideways = resample(np.ascontiguousarray(ramp.transpose(0, 2, 1)), (columns, rows))
+    np.testing.assert_allclose(sideways[:, 0], found[:, :, 0], atol=1e-3)
     labels = resample_labels((ramp > 29.5).astype(np.uint8), (rows, columns))
     sure = abs(expected - 29.5) > 1e-6  # a tie may go either way
     np.testing.assert_array_equal(labels[0, sure, 0], expected[sure] > 29.5)
