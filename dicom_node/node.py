@@ -21,9 +21,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any
 
-from dicom_node import index
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.logs import log, write_logs
+from dicom_node.migrations import MIGRATION_ERRORS, migrate
 from dicom_node.role import ROLES
 from dicom_node.settings import Settings
 
@@ -188,8 +188,8 @@ class Node:
 
 def _migrate(settings: Settings) -> None:
     try:
-        index.migrate(settings.node.database_url)
-    except index.DATABASE_ERRORS as error:
+        migrate(settings.node.database_url)
+    except MIGRATION_ERRORS as error:
         reason = str(error).splitlines()[0]
         raise NodeError(f"node.database cannot be opened or migrated: {reason}") from error
 
@@ -206,7 +206,7 @@ def serve(settings: Settings, config_path: Path | None, roles: Sequence[str] = (
     signal.signal(signal.SIGINT, on_signal)
     with Node(settings, config_path, roles) as node:
         announced = False
-        while not stop.wait(0.1):
+        while not stop.wait(1.0 if announced else 0.05):
             if not announced and node.is_ready:
                 pids = {role: node.pid(role) for role in roles or ROLES}
                 _announce({"event": "ready", "port": node.port, "roles": pids})

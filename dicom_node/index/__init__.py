@@ -18,7 +18,7 @@ from dicom_node.index.arrivals import (
 from dicom_node.index.database import (
     APPLICATION,
     DATABASE_ERRORS,
-    migrate,
+    migrate_progress,
     open_client,
     open_engine,
 )
@@ -43,7 +43,7 @@ __all__ = [
     "forget_associations",
     "instances",
     "instances_of",
-    "migrate",
+    "migrate_progress",
     "open_client",
     "open_engine",
     "record_delivery",

@@ -1,22 +1,14 @@
 """The node's database: SQLite on one machine, Postgres on several, one set of tables beside those of DBOS."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, error
 from sqlalchemy.dialects import postgresql, sqlite
 
 APPLICATION = "dicom-node"
-DATABASE_ERRORS = (sa.exc.SQLAlchemyError, CommandError, error.DBOSException, ImportError)
-"""What a database that is away, foreign, newer or without its driver raises."""
-
-MIGRATIONS = Path(__file__).parents[1] / "migrations"
+DATABASE_ERRORS = (sa.exc.SQLAlchemyError, error.DBOSException, ImportError)
+"""What a database that is away, foreign or without its driver raises."""
 
 
 def open_engine(url: str, busy_seconds: float = 30.0) -> sa.Engine:
@@ -51,35 +43,9 @@ def open_client(engine: sa.Engine) -> DBOSClient:
     )
 
 
-def migrate(url: str) -> None:
-    """Bring our tables and those of DBOS to this version; several nodes may start at once."""
-    engine = open_engine(url)
-    try:
-        with engine.connect() as connection, _alone(connection):
-            config = Config()
-            config.set_main_option("script_location", str(MIGRATIONS))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
-            DBOS.migrate(url)
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def _alone(connection: sa.Connection) -> Iterator[None]:
-    """Hold a Postgres advisory lock; SQLite serializes writers by itself."""
-    if connection.dialect.name != "postgresql":
-        yield
-        return
-    key = {"key": 0x4E4F4445}
-    connection.execute(sa.text("select pg_advisory_lock(:key)"), key)
-    connection.commit()
-    try:
-        yield
-    finally:
-        connection.execute(sa.text("select pg_advisory_unlock(:key)"), key)
-        connection.commit()
+def migrate_progress(url: str) -> None:
+    """Bring the tables of DBOS, which live beside ours, to its version."""
+    DBOS.migrate(url)
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:

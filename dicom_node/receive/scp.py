@@ -1,5 +1,6 @@
 """The Storage and Verification SCP: from a scanner's association to rows in the index."""
 
+import contextlib
 import logging
 import tempfile
 import threading
@@ -37,7 +38,11 @@ ACSE_SECONDS, NETWORK_SECONDS, DIMSE_SECONDS = 5, 60, 30
 BUSY_SECONDS = 10.0
 """How long the database may keep a scanner waiting: below the DIMSE time-out of every scanner we know."""
 
-HOUSEKEEPING_SECONDS = 0.2
+HOUSEKEEPING_SECONDS, AFTER_FAILURE_SECONDS = 0.2, 10.0
+ABANDONED_SECONDS = 3600.0
+"""An unfinished instance to which nothing was added for so long will not be finished."""
+
+DATABASE_AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
 
 
 class Receiver:
@@ -53,12 +58,12 @@ class Receiver:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._folders.create()
-        self._sweep()
         index.forget_associations(self._engine, name)
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"
         tempfile.tempdir = str(self._folders.incoming)
         self._server = self._listen()
+        self._sweep()
         self._threads = [
             threading.Thread(target=self._server.serve_forever, args=(0.2,), daemon=True),
             threading.Thread(target=self._keep_house, daemon=True),
@@ -165,7 +170,7 @@ class Receiver:
         except DuplicateInstance:
             keep(kept, self._folders.quarantine, sop_uid)
             raise
-        except sa.exc.OperationalError as error:
+        except DATABASE_AWAY as error:
             raise StoreFull(sop_uid, "the database is away or busy") from error
         return arrival, new
 
@@ -176,24 +181,29 @@ class Receiver:
     def _keep_house(self) -> None:
         """Record ended associations, however they ended, and remove what they left unfinished."""
         while not self._stopping.wait(HOUSEKEEPING_SECONDS):
-            ended = [each for each in list(self._open) if not each.is_alive()]
-            for association in ended:
-                try:
-                    index.release(self._engine, self._open[association])
-                except sa.exc.OperationalError:
-                    continue  # the database is away: tried again in the next round
-                with self._lock:
-                    del self._open[association]
-            self._sweep()
+            try:
+                self._release_ended()
+                self._sweep()
+            except (*DATABASE_AWAY, OSError) as error:
+                _log("housekeeping failed", reason=type(error).__name__)
+                self._stopping.wait(AFTER_FAILURE_SECONDS)
+
+    def _release_ended(self) -> None:
+        for association in [each for each in list(self._open) if not each.is_alive()]:
+            index.release(self._engine, self._open[association])
+            with self._lock:
+                del self._open[association]
 
     def _sweep(self) -> None:
         """Remove unfinished files that no association can still be writing."""
-        left_over = list(self._folders.incoming.iterdir())
-        # The order matters: what is listed before nobody is there was written by nobody who is there.
-        if left_over and not (hasattr(self, "_server") and self._server.active_associations):
-            for path in left_over:
-                path.unlink(missing_ok=True)
-            _log("unfinished instances removed", count=len(left_over))
+        # The order matters: what is listed before nobody is there was left by somebody who has gone.
+        unfinished = list(self._folders.incoming.iterdir())
+        idle = not self._server.active_associations
+        for path in unfinished:
+            with contextlib.suppress(FileNotFoundError):  # finished meanwhile
+                if idle or time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                    path.unlink()
+                    _log("unfinished instance removed")
 
 
 def _peer(association: Association) -> dict[str, Any]:
