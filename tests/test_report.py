@@ -1,11 +1,7 @@
 """report: what is written, read back by pydicom and highdicom alone, for every form of source."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import highdicom as hd
 import numpy as np
@@ -13,21 +9,15 @@ import pydicom.sr._concepts_dict as dictionary
 import pytest
 from pydicom import Dataset, dcmread
 
-from dicom_node.errors import ReportError
-from dicom_node.report import Written, write_objects
-from dicom_node.report.check import check_mask
-from dicom_node.report.origin import open_origin
 from dicom_node.scanner import Style
-from dicom_node.study import Outcome, Source, Study
+from dicom_node.study import Source
 from tests.report_phantom import (
     DIGEST,
     SEGMENTS,
     SHAPE,
     Request,
-    make_case,
-    make_findings,
-    make_labelmap,
 )
+from tests.report_reading import TOOL, groups, has_lines, named, tracking, write
 
 FORMS = ("enhanced", "enhanced-apex", "multiframe", "frames", "frames-plain")
 CASES = {
@@ -42,39 +32,11 @@ CASES = {
 }
 TEMPLATE_CODES = ("276214006", "260753009", "{pixels}", "en-US")
 """Names that highdicom's templates write otherwise than the dictionary prints them."""
-TOOL = "Cornerstone3DTools@^0.1.0:"
-
-
-def write(tmp_path: Path, request: Request) -> tuple[Study, Outcome, dict[str, Written]]:
-    study, outcomes = make_case(tmp_path / "source", request)
-    written = write_objects(study, outcomes, tmp_path)
-    return study, outcomes[0], {item.kind: item for item in written}
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys(), scope="module")
 def case(request, tmp_path_factory):
     return (*write(tmp_path_factory.mktemp("report"), request.param), request.param)
-
-
-def content(item: Dataset) -> Iterator[Dataset]:
-    yield item
-    for child in item.get("ContentSequence", []):
-        yield from content(child)
-
-
-def named(item: Dataset, meaning: str) -> list[Dataset]:
-    children = item.get("ContentSequence", [])
-    return [c for c in children if c.ConceptNameCodeSequence[0].CodeMeaning == meaning]
-
-
-def groups(report: Dataset) -> list[Dataset]:
-    return named(named(report, "Imaging Measurements")[0], "Measurement Group")
-
-
-def tracking(group: Dataset) -> tuple[str, str]:
-    (identifier,) = named(group, "Tracking Identifier")
-    (uid,) = named(group, "Tracking Unique Identifier")
-    return identifier.TextValue, uid.UID
 
 
 def test_every_mask_lies_on_the_source_frame_it_was_made_from(case):
@@ -277,10 +239,6 @@ def test_the_report_says_every_measurement_and_each_absent_layer(case):
     assert names == {s.label for s in SEGMENTS if s.number not in request.present}
 
 
-def has_lines(report: Dataset) -> bool:
-    return any(tracking(group)[0].startswith(f"{TOOL}Length") for group in groups(report))
-
-
 def test_the_decision_its_probability_and_its_provenance(case):
     study, _, written, _ = case
     group = groups(dcmread(written["measurements"].path))[-1]
@@ -351,185 +309,3 @@ def test_every_code_is_in_the_dictionary_or_declared_private(case):
                 assert scheme in declared
             elif value not in TEMPLATE_CODES:
                 assert meaning.lower() in known[value, scheme], (value, scheme, meaning)
-
-
-def test_the_same_inputs_give_the_same_bytes_in_another_process(tmp_path):
-    script = (
-        "import sys, pathlib; from tests.report_phantom import make_case, Request;"
-        "from dicom_node.report import write_objects;"
-        "from dicom_node.scanner import Style;"
-        "folder = pathlib.Path(sys.argv[1]);"
-        "study, outcomes = make_case(folder, Request(Style(form='frames'), shear_wave=True));"
-        "print(*[item.sha256 for item in write_objects(study, outcomes, folder)])"
-    )
-    outputs = []
-    for name in ("first", "second"):
-        command = [sys.executable, "-c", script, str(tmp_path / name)]
-        root = Path(__file__).parents[1]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-        outputs.append(done.stdout.split())
-    assert len(outputs[0]) == 3
-    assert outputs[0] == outputs[1]
-
-
-def test_device_and_seconds_never_enter_an_object_but_the_weights_do(tmp_path):
-    study, (outcome,) = make_case(tmp_path)
-
-    def digests(**changes: object) -> list[tuple[str, str]]:
-        run = replace(outcome.findings.run, **changes)
-        changed = replace(outcome, findings=replace(outcome.findings, run=run))
-        return [
-            (item.sha256, item.sop_instance_uid)
-            for item in write_objects(study, [changed], tmp_path)
-        ]
-
-    first = digests()
-    assert digests(device="cpu", seconds=3.0, libraries={"torch": "3"}) == first
-    mask = dcmread(tmp_path / "segmentation-0-layer.dcm")
-    other = digests(weights_sha256="b" * 64)
-    changed = dcmread(tmp_path / "segmentation-0-layer.dcm")
-    assert not {uid for _, uid in first} & {uid for _, uid in other}
-    assert device_uid(mask) != device_uid(changed)
-
-
-def device_uid(dataset: Dataset) -> str:
-    return next(i.DeviceUID for i in dataset.ContributingEquipmentSequence if "DeviceUID" in i)
-
-
-@pytest.mark.parametrize("form", ["enhanced", "multiframe", "frames-plain"])
-def test_an_empty_mask_is_written_and_said(tmp_path, form):
-    study, (outcome,) = make_case(tmp_path / "source", Request(Style(form=form)))
-    empty = make_findings(np.zeros(SHAPE, np.uint8))
-    with_decision = replace(outcome, findings=empty)
-    written = {item.kind: item for item in write_objects(study, [with_decision], tmp_path)}
-    mask = dcmread(written["segmentation"].path)
-    assert len(mask.SegmentSequence) == 6
-    assert not mask.pixel_array.any()
-    (group,) = groups(dcmread(written["measurements"].path))
-    assert len(named(group, "Structure not found")) == 6
-    nothing = replace(empty, classifications=(), measurements=())
-    written = write_objects(study, [replace(outcome, findings=nothing)], tmp_path)
-    report = dcmread({item.kind: item for item in written}["measurements"].path)
-    assert report.ConceptNameCodeSequence[0].CodeValue == "nothing-found"
-    assert "Dermis: not found" in [item.TextValue for item in named(report, "Reason")]
-
-
-def test_a_layer_without_a_line_is_listed_without_a_caliper(tmp_path):
-    study, (outcome,) = make_case(tmp_path / "source")
-    measurements = tuple(
-        replace(m, line=None) if m.segment == 3 else m for m in outcome.findings.measurements
-    )
-    changed = replace(outcome, findings=replace(outcome.findings, measurements=measurements))
-    written = {item.kind: item for item in write_objects(study, [changed], tmp_path)}
-    report = dcmread(written["measurements"].path)
-    identifiers = [tracking(group)[0] for group in groups(report)]
-    assert sum(name.startswith(f"{TOOL}Length") for name in identifiers) == 5
-    assert identifiers.count("layer-3 Superficial fascial membrane") == 2
-
-
-def test_pixels_that_are_not_square_keep_calipers_where_viewers_draw_them_right(tmp_path):
-    request = Request(Style(form="multiframe"), spacing_mm=(0.5, 0.2, 0.25))
-    _, _, written = write(tmp_path, request)
-    assert has_lines(dcmread(written["measurements"].path))
-
-
-def test_a_refused_scan_gets_its_reason_as_a_report(tmp_path):
-    study, _ = make_case(tmp_path / "source")
-    refusal = Outcome(0, "layer", None, "The probe was lifted: half of the frames are black.")
-    (written,) = write_objects(study, [refusal], tmp_path)
-    assert written.kind == "refusal"
-    report = dcmread(written.path)
-    assert report.ConceptNameCodeSequence[0].CodeValue == "refusal"
-    assert named(report, "Reason")[0].TextValue == refusal.refusal
-    codes = [
-        i.ConceptCodeSequence[0].CodeValue for i in report.ContentSequence if i.ValueType == "CODE"
-    ]
-    assert "111245" in codes
-
-
-def spoil(dataset: Dataset) -> None:
-    """A header as old scanners and test phantoms write it."""
-    dataset.SpecificCharacterSet = "ISO_IR 100"
-    dataset.PatientName = "M\xfcller^J\xf6rg"
-    dataset.PatientSex = "X"
-    dataset.PatientBirthDate = "1970.01.02"
-    dataset.StudyDate = "unknown"
-    dataset.StudyTime = "12:34"
-    for keyword in ("PatientID", "AccessionNumber", "StudyID", "ReferringPhysicianName"):
-        if keyword in dataset:
-            delattr(dataset, keyword)
-    dataset.StudyDescription = "lumbar\x07 spine " + "x" * 80
-    dataset.Manufacturer = "A\\B"
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom warns while the header is spoiled
-@pytest.mark.parametrize("form", FORMS)
-def test_a_dirty_header_becomes_a_clean_object(tmp_path, form):
-    _, _, written = write(tmp_path, Request(Style(form=form), edit=spoil))
-    for item in written.values():
-        dataset = dcmread(item.path)
-        assert str(dataset.PatientName) == "M\xfcller^J\xf6rg"
-        assert (dataset.PatientSex, dataset.PatientID) == ("", "")
-        assert dataset.PatientBirthDate == "19700102"
-        assert dataset.StudyTime == ""
-        assert len(dataset.StudyDescription) == 64
-        assert dataset.ContentDate.isdigit()
-
-
-@pytest.mark.parametrize(
-    ("form", "retired"),
-    [("frames-plain", "1.2.840.10008.5.1.4.1.1.6"), ("multiframe", "1.2.840.10008.5.1.4.1.1.3")],
-)
-def test_retired_ultrasound_classes_are_referenced_as_what_they_are(tmp_path, form, retired):
-    def retire(dataset: Dataset) -> None:
-        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = retired
-
-    _, _, written = write(tmp_path, Request(Style(form=form), edit=retire))
-    mask = dcmread(written["segmentation"].path)
-    instances = mask.ReferencedSeriesSequence[0].ReferencedInstanceSequence
-    assert {item.ReferencedSOPClassUID for item in instances} == {retired}
-    report = dcmread(written["measurements"].path)
-    images = {
-        item.ReferencedSOPSequence[0].ReferencedSOPClassUID
-        for item in content(report)
-        if item.get("ValueType") == "IMAGE"
-    }
-    assert images == {retired, "1.2.840.10008.5.1.4.1.1.66.4"}
-
-
-def test_a_measurement_of_an_absent_layer_is_an_error_that_names_the_study(tmp_path):
-    study, (outcome,) = make_case(tmp_path / "source")
-    segmentation = replace(outcome.findings.segmentation, labelmap=make_labelmap((1, 2)))
-    wrong = replace(outcome, findings=replace(outcome.findings, segmentation=segmentation))
-    with pytest.raises(ReportError, match=study.study_uid):
-        write_objects(study, [wrong], tmp_path)
-
-
-def test_a_line_of_another_length_than_its_value_is_an_error(tmp_path):
-    study, (outcome,) = make_case(tmp_path / "source")
-    measurements = tuple(
-        replace(m, value=m.value + 5) if m.line else m for m in outcome.findings.measurements
-    )
-    wrong = replace(outcome, findings=replace(outcome.findings, measurements=measurements))
-    with pytest.raises(ReportError, match="mm long"):
-        write_objects(study, [wrong], tmp_path)
-
-
-def test_a_result_never_goes_to_another_study(tmp_path):
-    study, outcomes = make_case(tmp_path / "source")
-    with pytest.raises(ReportError, match="belongs to study"):
-        write_objects(replace(study, study_uid="1.2.3"), outcomes, tmp_path)
-
-
-def test_the_written_segmentation_is_compared_with_the_findings(tmp_path):
-    study, (outcome,) = make_case(tmp_path / "source")
-    path = {w.kind: w.path for w in write_objects(study, [outcome], tmp_path)}["segmentation"]
-    mask = dcmread(path)
-    first, second = mask.PerFrameFunctionalGroupsSequence[:2]
-    first.DerivationImageSequence, second.DerivationImageSequence = (
-        second.DerivationImageSequence,
-        first.DerivationImageSequence,
-    )
-    mask.save_as(path)
-    with pytest.raises(ReportError, match="voxels differ"):
-        check_mask(path, open_origin(study, outcome))

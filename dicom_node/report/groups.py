@@ -18,7 +18,7 @@ from dicom_node.report import concepts
 from dicom_node.report.concepts import concept
 from dicom_node.report.identity import describe_settings
 from dicom_node.report.origin import Origin
-from dicom_node.report.references import known_class, unique_headers
+from dicom_node.report.references import known_class
 from dicom_node.report.regions import (
     Region,
     analyzed_region,
@@ -80,9 +80,10 @@ def _segment_group(
     origin: Origin, segment: Segment, mask: Dataset, measurements: Sequence[Measurement]
 ) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     identifier, uid = origin.tracking(segment.number)
+    # The B-mode is enough: the segmentation itself names the frames of every channel.
     sources = [
         sr.SourceImageForSegmentation(known_class(origin), str(header.SOPInstanceUID))
-        for header in unique_headers(origin)
+        for header in origin.headers[0]
     ]
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid, identifier),

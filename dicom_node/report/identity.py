@@ -4,10 +4,12 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from pydicom import Dataset
 from pydicom.uid import UID
 
+SOFTWARE = f"dicom-node {version('dicom-node')}"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "dicom-node.report")
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
 """Content Date is mandatory (PS3.3 C.8.20.2); this says that no source instance has one."""

@@ -6,12 +6,11 @@ from typing import Any
 
 from pydicom import Dataset
 
-import dicom_node
 from dicom_node.errors import ReportError
 from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment
 from dicom_node.report.header import CHARACTER_SET, clean_header
-from dicom_node.report.identity import Identity, describe_settings, join, pinned_moment
-from dicom_node.study import Acquisition, Outcome, Source, SourceFrame, Study
+from dicom_node.report.identity import SOFTWARE, Identity, describe_settings, join, pinned_moment
+from dicom_node.study import Acquisition, Outcome, SourceFrame, Study
 from models.findings import Findings
 
 
@@ -60,7 +59,7 @@ class Origin:
 
     def constructor(self, kind: str, series: int) -> dict[str, Any]:
         """The arguments that every object's constructor takes alike."""
-        software = [f"dicom-node {dicom_node.__version__}"]
+        software = [SOFTWARE]
         if self.outcome.findings:
             software.append(f"{self.name} {self.findings.run.version}"[:64])
         return {
@@ -92,7 +91,7 @@ def open_origin(study: Study, outcome: Outcome) -> Origin:
                 f"study {header.get('StudyInstanceUID')}"
             )
     _check_grid(study.study_uid, acquisition, headers)
-    identity = _identity(outcome, headers)
+    identity = _identity(outcome, acquisition, headers)
     return Origin(
         study.study_uid, outcome.acquisition, outcome, acquisition, raw, headers, identity
     )
@@ -111,9 +110,18 @@ def _check_grid(
             )
 
 
-def _identity(outcome: Outcome, headers: Sequence[Sequence[Dataset]]) -> Identity:
-    sources = join([str(header.SOPInstanceUID) for items in headers for header in items])
-    program = f"dicom-node {dicom_node.__version__}|{outcome.analysis}"
+def _identity(
+    outcome: Outcome, acquisition: Acquisition, headers: Sequence[Sequence[Dataset]]
+) -> Identity:
+    # Two acquisitions can be different frames of one instance.
+    sources = join(
+        [
+            f"{items[frame.instance].SOPInstanceUID}#{frame.number or ''}"
+            for source, items in zip(acquisition.sources, headers, strict=True)
+            for frame in source.frames
+        ]
+    )
+    program = f"{SOFTWARE}|{outcome.analysis}"
     if outcome.findings is None:
         device, inputs = program, f"{sources}|{program}|{outcome.refusal}"
     else:
@@ -122,8 +130,3 @@ def _identity(outcome: Outcome, headers: Sequence[Sequence[Dataset]]) -> Identit
         inputs = "|".join([sources, device, *describe_settings(run.settings)])
     date, time = pinned_moment(headers[0][0])
     return Identity(sources, inputs, device, date, time)
-
-
-def used_frames(source: Source) -> bool:
-    """Whether the source names frames of multi-frame instances."""
-    return any(frame.number is not None for frame in source.frames)

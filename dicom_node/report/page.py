@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-import dicom_node
+from dicom_node.report.identity import SOFTWARE
 from dicom_node.report.picture import draw
 from dicom_node.report.table import columns_of, show, true_thickness_mm
 from dicom_node.study import Outcome, Study
@@ -51,7 +51,7 @@ def write_page(
     )
     path = folder / "report.html"
     text = environment.get_template("report.html").render(
-        study=study, views=views, research_only=RESEARCH_ONLY, version=dicom_node.__version__
+        study=study, views=views, research_only=RESEARCH_ONLY, software=SOFTWARE
     )
     path.write_text(text, encoding="utf-8")
     numbers = json.dumps(_plain(_numbers(study, outcomes)), indent=2)
@@ -148,7 +148,7 @@ def _numbers(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "study_instance_uid": study.study_uid,
         "generation": study.generation,
         "intended_use": RESEARCH_ONLY,
-        "software": f"dicom-node {dicom_node.__version__}",
+        "software": SOFTWARE,
         "outcomes": entries,
         "unused": [asdict(item) for item in study.unused],
     }
