@@ -5,6 +5,7 @@ import itertools
 import os
 import random
 import resource
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -439,6 +440,34 @@ def test_a_truncated_file_is_never_a_scan_with_black_frames(tmp_path, encoding):
     paths[0].write_bytes(paths[0].read_bytes()[:-1500])
     with pytest.raises(StudyError):
         assemble_study(study_uid, 1, instances, ())
+
+
+@pytest.mark.parametrize("encoding", ["rle", "jpeg", "j2k-lossless"])
+def test_fewer_compressed_frames_than_announced_are_no_scan(tmp_path, encoding):
+    paths = write_study(make_scan(), tmp_path, Style("multiframe", encoding))
+    edit(paths[0], lambda dataset: setattr(dataset, "NumberOfFrames", SHAPE[0] + 1))
+    with pytest.raises(StudyError):
+        assemble(paths)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mark", "offset", "size"),
+    [
+        ("jpeg", b"\xff\xc0", 5, struct.pack(">HH", 12_000, 12_000)),
+        ("jpeg-ls", b"\xff\xf7", 5, struct.pack(">HH", 12_000, 12_000)),
+        ("j2k-lossless", b"\xff\x4f\xff\x51", 8, struct.pack(">II", 12_000, 12_000)),
+    ],
+)
+def test_a_frame_that_claims_to_be_huge_is_not_decoded(tmp_path, encoding, mark, offset, size):
+    paths = write_study(make_scan(), tmp_path, Style("multiframe", encoding))
+    damaged = bytearray(paths[0].read_bytes())
+    start = damaged.index(mark) + offset
+    damaged[start : start + len(size)] = size
+    paths[0].write_bytes(damaged)
+    start_seconds = time.process_time()
+    with pytest.raises(UnsupportedPixels, match="decoded"):
+        assemble(paths)
+    assert time.process_time() - start_seconds < 0.3
 
 
 def test_an_empty_file_another_study_and_no_instance(tmp_path):
