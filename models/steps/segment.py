@@ -31,7 +31,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layers:
-    """Labels on the source grid, and the share of columns whose order had to be put right."""
+    """Labels on the source grid, and the share of voxels relabeled to put columns in order."""
 
     labelmap: NDArray[np.uint8]
     reordered: float
@@ -54,7 +54,7 @@ def segment(
     shape = grid_shape(gray.shape[1:], volume.spacing_mm, wanted_mm)
     image = torch.from_numpy(resample(gray, shape))
     labels = np.zeros(gray.shape, np.uint8)
-    columns = reordered = 0
+    reordered = 0
     for piece in pieces_of(gray):
         around = torch.arange(piece.start, piece.stop)[:, None] + torch.arange(
             -neighbors, neighbors + 1
@@ -63,17 +63,16 @@ def segment(
         scores = network(stack.contiguous(memory_format=torch.channels_last))
         probability = _to_source(scores.softmax(1), gray.shape[1:])
         inside = torch.tensor(valid[piece], device=device)
-        found, wrong = most_probable(probability, inside)
+        found, changed = most_probable(probability, inside)
         labels[piece] = found.cpu().numpy()
-        reordered += wrong
-        columns += found.shape[0] * found.shape[2]
+        reordered += changed
     labelmap = np.zeros(volume.gray.shape, np.uint8)
     labelmap[box] = labels
-    return Layers(labelmap, reordered / columns)
+    return Layers(labelmap, reordered / np.count_nonzero(valid))
 
 
 def most_probable(probability: Tensor, inside: Tensor) -> tuple[Tensor, int]:
-    """The most probable ordered labels uint8 (slice, row, column), and how many columns were not in order.
+    """The most probable ordered labels uint8 (slice, row, column), and how many were not so at first.
 
     ``probability`` is (slice, class, row, column); what is not ``inside`` gets label 0 whatever it says.
     """
@@ -85,12 +84,14 @@ def most_probable(probability: Tensor, inside: Tensor) -> tuple[Tensor, int]:
         best = torch.maximum(best, probability[:, label])
     labels.masked_fill_(~inside, 0)
     wrong = ~in_order(labels, inside)
-    count = int(wrong.sum())
-    if count:
-        some = probability.permute(0, 3, 2, 1)[wrong]  # (column, row, class)
-        outside = ~inside.permute(0, 2, 1)[wrong]
-        labels.permute(0, 2, 1)[wrong] = _ordered(some, outside)
-    return labels, count
+    if not wrong.any():
+        return labels, 0
+    some = probability.permute(0, 3, 2, 1)[wrong]  # (column, row, class)
+    ordered = _ordered(some, ~inside.permute(0, 2, 1)[wrong])
+    columns = labels.permute(0, 2, 1)
+    changed = int((columns[wrong] != ordered).sum())
+    columns[wrong] = ordered
+    return labels, changed
 
 
 def in_order(labels: Tensor, inside: Tensor) -> Tensor:
