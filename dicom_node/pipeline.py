@@ -24,6 +24,7 @@ from dicom_node.analyze import analyze_study, load_analyses
 from dicom_node.assemble import assemble_study
 from dicom_node.deliver import Receipt, deliver
 from dicom_node.errors import (
+    AnalysisError,
     Busy,
     Declined,
     DeliveryError,
@@ -113,9 +114,7 @@ class Steps:
     def analyze(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Scans to Findings, on disk; or the reasons why no analysis gave any."""
         with _stage("analyze", study_uid, generation) as fields:
-            if not self._analyses:
-                settings = self._settings
-                self._analyses = load_analyses(settings.node.analyses, settings.analyze)
+            self._analyses = self._analyses or _load_analyses(self._settings)
             work = self._work(study_uid, generation)
             outcomes = analyze_study(Study.load(work), self._analyses)
             with _added(work, "findings-*") as folder:
@@ -304,9 +303,12 @@ def _stage(word: str, study_uid: str, generation: int) -> Iterator[dict[str, Any
         error = sys.exc_info()[1]
         fields["seconds"] = round(time.monotonic() - started, 3)
         if error is not None:
-            # Only our own sentences are known to hold no patient data.
+            # Only our own sentences are known to hold no patient data; of others the places are logged.
             fields["reason"] = str(error) if isinstance(error, NodeError) else type(error).__name__
-        _log(_event(word, fields, error), fields)
+        event = _event(word, fields, error)
+        level = logging.WARNING if event.startswith("failed") else logging.INFO
+        trace = None if isinstance(error, NodeError) else error
+        LOGGER.log(level, event, extra={"fields": fields}, exc_info=trace)
 
 
 def _event(word: str, fields: Mapping[str, Any], error: BaseException | None) -> str:
@@ -315,9 +317,11 @@ def _event(word: str, fields: Mapping[str, Any], error: BaseException | None) ->
     return "refused" if "refused" in fields else index.PAST[word]
 
 
-def _log(event: str, fields: dict[str, Any]) -> None:
-    level = logging.WARNING if event.startswith("failed") else logging.INFO
-    LOGGER.log(level, event, extra={"fields": fields})
+def _load_analyses(settings: Settings) -> tuple[Analysis, ...]:
+    try:
+        return load_analyses(settings.node.analyses, settings.analyze)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise AnalysisError(f"node.analyses cannot be loaded: {error}") from error
 
 
 @contextmanager

@@ -308,23 +308,30 @@ def test_nothing_is_left_over(node: RunningNode) -> None:
     assert node.rows("select count(*) from deliveries where status != 'delivered'") == [(0,)]
 
 
-def test_serve_says_when_it_is_ready_and_stops_on_sigterm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_serve_says_when_it_is_ready_and_its_roles_end_with_it(
+    tmp_path: Path, end: signal.Signals
+) -> None:
     config = tmp_path / "node.toml"
     config.write_text(f'[node]\ndata_dir = "{tmp_path / "data"}"\n[receive]\nport = 0\n')
-    program = (
-        "import sys; from pathlib import Path; from dicom_node.node import serve; "
-        "from dicom_node.settings import load; path = Path(sys.argv[1]); "
-        "serve(load(path), path, ('receive',))"
-    )
+    command = [sys.executable, "-P", "-m", "dicom_node", "serve", "--role", "receive"]
     with subprocess.Popen(
-        [sys.executable, "-P", "-c", program, str(config)], stdout=subprocess.PIPE, text=True
+        [*command, "--config", str(config)], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
         assert ready["event"] == "ready"
         assert ready["port"] > 0
-        child = Path(f"/proc/{ready['roles']['receive']}")
-        assert child.exists()
-        process.terminate()
-        assert process.wait(30) == 0
-        assert not child.exists()
+        child = ready["roles"]["receive"]
+        assert runs(child)
+        process.send_signal(end)
+        assert process.wait(30) == (0 if end == signal.SIGTERM else -signal.SIGKILL)
+        wait_for(lambda: not runs(child), "the end of the receiver")
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and not only its entry for a parent that never asks."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
