@@ -1,7 +1,9 @@
 """The door: one sub-command per thing a person wants; each is imported only when it is chosen."""
 
 import json
+import logging
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -213,6 +215,9 @@ def _options(
 
 def main() -> None:
     """Run the chosen command; an error the reader can act upon becomes one line, not a traceback."""
+    # What libraries say of an odd header may quote it, and with it a patient.
+    logging.getLogger().addHandler(logging.NullHandler())
+    warnings.simplefilter("ignore")
     try:
         app()
     except NodeError as error:
