@@ -2,17 +2,31 @@
 
 from collections.abc import Sequence
 
+from dicom_node.errors import SettingsError, WeightsMismatch
 from dicom_node.settings import Analyze
 from dicom_node.study import Outcome, Study
-from models.analysis import Analysis, Refusal, load
+from models.analysis import Analysis, Refusal, WeightsError, load
 
 
 def load_analyses(paths: Sequence[str], settings: Analyze) -> tuple[Analysis, ...]:
-    """Import each analysis and tell it where to run. Raises ImportError, AttributeError, TypeError."""
-    analyses = tuple(load(path) for path in paths)
-    for analysis in analyses:
+    """Import each analysis and tell it where to run.
+
+    Raises SettingsError when there is no such analysis or device, WeightsMismatch when its weights are wrong.
+    """
+    return tuple(_prepared(path, settings) for path in paths)
+
+
+def _prepared(path: str, settings: Analyze) -> Analysis:
+    try:
+        analysis = load(path)
         analysis.prepare(settings.device, settings.threads)
-    return analyses
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise SettingsError(f"node.analyses: {path!r} cannot be loaded: {error}") from error
+    except RuntimeError as error:
+        raise SettingsError(f"analyze.device: {error}") from error
+    except WeightsError as error:
+        raise WeightsMismatch(f"{path}: {error}") from error
+    return analysis
 
 
 def analyze_study(study: Study, analyses: Sequence[Analysis]) -> tuple[Outcome, ...]:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from dicom_node.analyze import load_analyses
 from dicom_node.deliver import echo
-from dicom_node.errors import DeliveryError, WeightsMismatch
+from dicom_node.errors import DeliveryError, NodeError
 from dicom_node.settings import Destination, Settings
 
 FREE_BYTES = 5 * 1024**3
@@ -95,8 +95,8 @@ def _port(settings: Settings) -> Check:
 def _analyses(settings: Settings) -> Check:
     try:
         analyses = load_analyses(settings.node.analyses, settings.analyze)
-    except (ImportError, AttributeError, TypeError, ValueError, OSError, WeightsMismatch) as error:
-        return Check("analyses", False, f"{error}; mend node.analyses or install the weights again")
+    except NodeError as error:
+        return Check("analyses", False, f"{error}; mend the setting or install the weights again")
     return Check("analyses", True, ", ".join(f"{item.name} {item.version}" for item in analyses))
 
 

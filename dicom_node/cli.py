@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dicom_node import __version__
@@ -124,7 +125,7 @@ def check(config: Config = None) -> None:
     results = _call("dicom_node.check:check", load(config))
     table = Table("what", "", "how it is, what to do")
     for item in results:
-        table.add_row(item.what, "[green]ok" if item.good else "[red]fix", item.sentence)
+        table.add_row(item.what, "[green]ok" if item.good else "[red]fix", escape(item.sentence))
     Console().print(table)
     raise typer.Exit(0 if all(item.good for item in results) else 1)
 

@@ -18,6 +18,7 @@ from typing import Any
 from pydicom import dcmread
 from pydicom.uid import UID
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dicom_node.deliver import deliver
@@ -178,7 +179,7 @@ def _show(outcome: Outcome, truth: dict[str, Any], console: Console) -> None:
     """Print what an outcome says of each segment, with the truth beside it."""
     findings = outcome.findings
     if findings is None:
-        console.print(f"[yellow]refused:[/] {outcome.refusal}")
+        console.print(f"[yellow]refused:[/] {escape(outcome.refusal)}")
         return
     everything = columns_of(findings)
     # The first column of a quantity is its main one; the page shows them all.

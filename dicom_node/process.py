@@ -11,6 +11,7 @@ from typing import Any
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from rich.console import Console
+from rich.markup import escape
 
 from dicom_node.analyze import analyze_study, load_analyses
 from dicom_node.assemble import assemble_study
@@ -64,12 +65,12 @@ def process(paths: Sequence[Path], out: Path, settings: Settings) -> int:
 
         verdicts.append(_process_study((study_uid, instances), (settings, analyses), folder, tell))
     for path, reason in unreadable:
-        console.print(f"[yellow]refused[/] {path}: {reason}")
+        console.print(f"[yellow]refused[/] {escape(str(path))}: {escape(reason)}")
     for verdict in verdicts:
         for reason in verdict.reasons:
-            console.print(f"[yellow]refused[/] {verdict.study_uid}: {reason}")
+            console.print(f"[yellow]refused[/] {verdict.study_uid}: {escape(reason)}")
         for name in verdict.objects:
-            console.print(f"wrote {verdict.folder / name}")
+            console.print(f"wrote {escape(str(verdict.folder / name))}")
     _write_summary(out, verdicts, unreadable)
     return 0 if any(verdict.objects for verdict in verdicts) else REFUSED
 
@@ -169,7 +170,7 @@ def send(paths: Sequence[Path], to: str, calling_ae: str) -> int:
         raise SettingsError(f"--to {to!r} is not AET@HOST:PORT, for example ORTHANC@127.0.0.1:4242")
     studies, unreadable = find_studies(paths)
     for path, reason in unreadable:
-        Console(stderr=True).print(f"not sent: {path}: {reason}")
+        Console(stderr=True).print(f"not sent: {escape(str(path))}: {escape(reason)}")
     files = [instance.path for instances in studies.values() for instance in instances]
     if not files:
         raise SettingsError("there is no DICOM instance in what was named; nothing was sent")

@@ -11,6 +11,10 @@ class Refusal(Exception):
     """An analysis declines a scan, for a reason that is told to the people who sent it."""
 
 
+class WeightsError(Exception):
+    """The weights of an analysis are missing, or are not the ones that its card names."""
+
+
 @runtime_checkable
 class Analysis(Protocol):
     """One analysis: layers, fascia, muscle or disc.
@@ -27,7 +31,10 @@ class Analysis(Protocol):
     def run(self, scan: Scan) -> Findings: ...
 
     def prepare(self, device: str, threads: int) -> None:
-        """Choose the device (auto, cpu, cuda) and the number of threads (0 = all) before the first run."""
+        """Load what is needed, for a device (auto, cpu, cuda) and a number of threads (0 = all).
+
+        Raises WeightsError, and RuntimeError for a device that is not there.
+        """
         ...
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import SimpleITK as sitk
 import torch
 
-from models.analysis import Refusal
+from models.analysis import Refusal, WeightsError
 from models.findings import Findings, Flag, Run, Segmentation
 from models.layer import concepts
 from models.layer.labels import SEGMENTS
 from models.layer.reasons import attribute, decide
 from models.layer.sizes import has_shear_wave, measure, shear_flags, size_flags, size_measurements
-from models.layer.weights import Classifier, Weights, WeightsError, load_weights
+from models.layer.weights import Classifier, Weights, load_weights
 from models.scan import Scan
 from models.steps.classify import build_case, classify
 from models.steps.segment import Volume, segment
@@ -31,7 +31,7 @@ LIBRARIES = ("torch", "monai", "captum", "SimpleITK", "numpy", "scipy", "safeten
 
 
 class LayerAnalysis:
-    """Segments, measures, classifies and attributes; loads its weights once, on first use.
+    """Segments, measures, classifies and attributes; loads its weights once.
 
     Raises WeightsError when the weights in ``folder`` are missing or changed.
     """
@@ -48,7 +48,7 @@ class LayerAnalysis:
         return scan.modality == "US" and "b-mode" in scan.channels
 
     def prepare(self, device: str, threads: int) -> None:
-        """Choose the device and the number of threads. Raises RuntimeError for cuda where there is none."""
+        """Load the weights, for a device and a number of threads. Raises WeightsError, RuntimeError."""
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("analyze.device is cuda, but there is no GPU that torch can use")
         wanted = "cuda" if device == "auto" and torch.cuda.is_available() else device
@@ -61,6 +61,7 @@ class LayerAnalysis:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = False
+        self._load()
 
     def run(self, scan: Scan) -> Findings:
         """Segment, measure, classify, attribute. Raises Refusal."""

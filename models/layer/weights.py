@@ -31,14 +31,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from models.analysis import WeightsError
 from models.layer.network import PainNetwork, SegmentationNetwork
 
 CARD = "weights.toml"
 FILE = "weights.safetensors"
-
-
-class WeightsError(Exception):
-    """The weights are missing, or are not the ones their card names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
