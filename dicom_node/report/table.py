@@ -9,6 +9,8 @@ from models.findings import Findings, Measurement, Segment
 MEAN, DEVIATION, MEDIAN = "373098007", "386136009", "373099004"
 """SNOMED CT codes of the derivations that a cell combines (CID 7464)."""
 
+DIMENSIONLESS = ("1", "{ratio}")
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -37,7 +39,7 @@ def columns_of(findings: Findings) -> tuple[Column, ...]:
     for (name, unit), items in grouped.items():
         several = {item.segment for item in items if item.line is None}
         kept = [item for item in items if item.line is None or item.segment not in several]
-        columns += _split(name, "" if unit == "1" else unit, kept)
+        columns += _split(name, "" if unit in DIMENSIONLESS else unit, kept)
     return tuple(columns)
 
 
