@@ -81,11 +81,10 @@ def dcmtk_archive(folder: Path) -> Iterator[int]:
         ".dcm",
         str(port),
     ]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    wait_for(lambda: _listens(port), 20, "storescp to listen")
-    yield port
-    process.terminate()
-    process.wait()
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: _listens(port), 20, "storescp to listen")
+        yield port
+        process.terminate()
 
 
 def own_push(folder: Path, node: Destination, encoding: str) -> None:
@@ -138,14 +137,15 @@ def place(peers: Peers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pl
             "--config",
             str(config),
         ]
-        with (folder / "node.log").open("w") as log:
-            node = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        with (
+            (folder / "node.log").open("w") as log,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as node,
+        ):
             assert node.stdout is not None
             ready = json.loads(node.stdout.readline())
-            settings = load(config, {"DICOM_NODE__RECEIVE__PORT": str(ready["port"])})
-            yield Place(settings, archived)
+            yield Place(load(config, {"DICOM_NODE__RECEIVE__PORT": str(ready["port"])}), archived)
             node.terminate()
-            assert node.wait(30) == 0
+        assert node.returncode == 0
 
 
 @pytest.mark.peer
