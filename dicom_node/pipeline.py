@@ -24,7 +24,6 @@ from dicom_node.analyze import analyze_study, load_analyses
 from dicom_node.assemble import assemble_study
 from dicom_node.deliver import Receipt, deliver
 from dicom_node.errors import (
-    AnalysisError,
     Busy,
     Declined,
     DeliveryError,
@@ -114,7 +113,9 @@ class Steps:
     def analyze(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Scans to Findings, on disk; or the reasons why no analysis gave any."""
         with _stage("analyze", study_uid, generation) as fields:
-            self._analyses = self._analyses or _load_analyses(self._settings)
+            if not self._analyses:
+                settings = self._settings
+                self._analyses = load_analyses(settings.node.analyses, settings.analyze)
             work = self._work(study_uid, generation)
             outcomes = analyze_study(Study.load(work), self._analyses)
             with _added(work, "findings-*") as folder:
@@ -315,13 +316,6 @@ def _event(word: str, fields: Mapping[str, Any], error: BaseException | None) ->
     if error is not None or "retry" in fields:
         return f"failed to {word}"
     return "refused" if "refused" in fields else index.PAST[word]
-
-
-def _load_analyses(settings: Settings) -> tuple[Analysis, ...]:
-    try:
-        return load_analyses(settings.node.analyses, settings.analyze)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise AnalysisError(f"node.analyses cannot be loaded: {error}") from error
 
 
 @contextmanager

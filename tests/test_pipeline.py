@@ -267,13 +267,14 @@ def test_stat_first_and_cancel(node: RunningNode, tmp_path: Path) -> None:
     node.send(*routine[0])
     wait_for(node.runs, "the first inference")
     urgent = make_study(tmp_path / "urgent", seed=26, slices=6)
-    node.send(*routine[1], *routine[2])
+    for paths in routine[1:]:
+        node.send(*paths)
+        wait_for_state(node, study_uid_of(paths[0]), "assembled")
     association = associate(node, urgent[0])
     for path in urgent:
         assert association.send_c_store(path, priority=1).Status == 0x0000
     association.release()
-    for paths in (*routine[1:], urgent):
-        wait_for_state(node, study_uid_of(paths[0]), "assembled")
+    wait_for_state(node, study_uid_of(urgent[0]), "assembled")
     canceled = study_uid_of(routine[2][0])
     jobs.cancel_job(node.settings, canceled)
     hold.unlink()
