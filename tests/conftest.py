@@ -2,10 +2,11 @@
 
 import contextlib
 import random
+import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,20 @@ from dicom_node.settings import Destination, Settings, load
 from models.scan import Geometry, Scan
 
 ROOT = Path(__file__).parents[1]
+REQUIRE_PEERS = "DICOM_NODE_REQUIRE_PEERS"
+"""Set where every peer program is installed: a test that skips for want of one then fails."""
 PATIENCE_SECONDS = 60.0
 ADDITIONAL_CONTEXTS = [build_context(ParametricMapStorage), build_context(Verification)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Where peers are required, a skipped peer test is a failure."""
+    report = yield
+    if report.skipped and item.get_closest_marker("peer") and os.environ.get(REQUIRE_PEERS):
+        report.outcome = "failed"
+        report.longrepr = f"{item.name} was skipped, but {REQUIRE_PEERS} is set: {report.longrepr}"
+    return report
 
 
 def wait_for(look: Callable[[], Any], what: str = "", seconds: float = PATIENCE_SECONDS) -> Any:
