@@ -1,8 +1,8 @@
 """The parts that tests talk to: a real node in real processes, and a stand-in archive on a real socket."""
 
 import contextlib
-import random
 import os
+import random
 import shutil
 import socket
 import time
