@@ -22,7 +22,7 @@ from models.layer.weights import Classifier, Weights, load_weights
 from models.phantom import Protocol
 
 Figures = dict[str, float]
-PATIENCE = 40
+MANY_PEOPLE = 40
 """From this many people on, starting several processes pays."""
 
 
@@ -41,7 +41,7 @@ def evaluate(plan: Plan, out: Path | None, console: Console) -> dict[str, list[f
     """Every figure once per cohort; prints mean and standard deviation, writes them into ``out``."""
     weights = load_weights(plan.folder)
     make = partial(examine, protocol=plan.protocol, folder=plan.folder)
-    processes = plan.processes if plan.volumes >= PATIENCE else 1
+    processes = plan.processes if plan.volumes >= MANY_PEOPLE else 1
     rows: list[Figures] = []
     for number in plan.cohorts:
         cohort = Cohort("test", number, plan.volumes, plan.protocol)
