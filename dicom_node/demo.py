@@ -25,7 +25,7 @@ from dicom_node.deliver import deliver
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.jobs import Job, list_jobs
 from dicom_node.receive.archive import Archive, archive
-from dicom_node.report import write_page
+from dicom_node.report.page import write_page
 from dicom_node.report.table import columns_of, true_thickness_mm
 from dicom_node.scanner import Style, write_study
 from dicom_node.settings import Destination, Settings, load

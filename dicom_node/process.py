@@ -17,7 +17,8 @@ from dicom_node.analyze import analyze_study, load_analyses
 from dicom_node.assemble import assemble_study
 from dicom_node.deliver import deliver
 from dicom_node.errors import SettingsError, StudyError
-from dicom_node.report import write_objects, write_page
+from dicom_node.report import write_objects
+from dicom_node.report.page import write_page
 from dicom_node.settings import Destination, Settings
 from dicom_node.study import StoredInstance
 

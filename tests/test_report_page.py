@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from dicom_node.report import write_page
+from dicom_node.report.page import write_page
 from dicom_node.study import Outcome, Unused
 from tests.report_phantom import Request, make_case
 
