@@ -153,9 +153,9 @@ def travel(
     for word, seconds in job.seconds.items():
         console.print(f"{word:9} {seconds:.1f} s")
     names = _arrived(pacs)
-    console.print(
-        f"archive   {', '.join(names)} arrived, {time.monotonic() - pushed:.1f} s after the last image\n"
-    )
+    seconds = time.monotonic() - pushed
+    console.print(f"archive   {len(names)} objects arrived, {seconds:.1f} s after the last image:")
+    console.print("".join(f"          {name}\n" for name in names))
     work = settings.node.data_dir / "work" / job.study / str(job.generation)
     return Study.load(work), load_outcomes(work)
 
@@ -215,6 +215,7 @@ def _conclude(arrived: Path, page: Path, console: Console) -> int:
         f"received   {arrived} (SEG, SR, Parametric Map)\n"
         f"log        {folder / 'node.log'}\n\n"
         "next       dicom-node check --config config/node.toml\n"
-        "           dicom-node serve --config config/node.toml"
+        "           dicom-node serve --config config/node.toml",
+        soft_wrap=True,
     )
     return 0

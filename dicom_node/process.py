@@ -51,7 +51,7 @@ def process(paths: Sequence[Path], out: Path, settings: Settings) -> int:
 
     One study writes straight into ``out``, several into one folder each; ``out/findings.json`` always exists.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
     studies, unreadable = find_studies(paths)
     out.mkdir(parents=True, exist_ok=True)
     with console.status("loading the analyses"):
@@ -171,7 +171,9 @@ def send(paths: Sequence[Path], to: str, calling_ae: str) -> int:
         raise SettingsError(f"--to {to!r} is not AET@HOST:PORT, for example ORTHANC@127.0.0.1:4242")
     studies, unreadable = find_studies(paths)
     for path, reason in unreadable:
-        Console(stderr=True).print(f"not sent: {escape(str(path))}: {escape(reason)}")
+        Console(stderr=True, soft_wrap=True).print(
+            f"not sent: {escape(str(path))}: {escape(reason)}"
+        )
     files = [instance.path for instances in studies.values() for instance in instances]
     if not files:
         raise SettingsError("there is no DICOM instance in what was named; nothing was sent")
