@@ -9,7 +9,9 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.phantom import Phantom, PhantomRequest, synthesize, write_truth
+from models.layer.sizes import measure
+from models.phantom import PhantomRequest, synthesize, write_truth
+from models.phantom.factors import draw_factors
 
 SMALL = PhantomRequest(shape=(6, 96, 48), spacing_mm=(0.8, 0.3, 0.5))
 WITH_SHEAR = PhantomRequest(SMALL.shape, SMALL.spacing_mm, shear_wave=True)
@@ -43,6 +45,15 @@ def test_streams_are_independent() -> None:
     assert difference[one.labelmap == 1].mean() < 0.05
 
 
+def test_no_two_factors_move_together() -> None:
+    drawn = [draw_factors(seed, {"anatomy.body_mass_fat": 0.0}) for seed in range(400)]
+    names = [name for name, value in drawn[0].items() if value != drawn[1][name]]
+    correlation = np.corrcoef([[factors[name] for factors in drawn] for name in names])
+    np.fill_diagonal(correlation, 0)
+    assert len(names) > 40
+    assert abs(correlation).max() < 0.25  # five standard errors of independent factors
+
+
 def test_neighboring_seeds_share_no_stream() -> None:
     """A prototype's seed and seed + 77 shared noise; speckle of any two seeds must be uncorrelated."""
     fixed = {"machine.smoothing": 0.0, "probe.pad_share": 0.0}
@@ -73,24 +84,19 @@ def test_layers_lie_in_order_and_gray_levels_are_stored_values(seed: int) -> Non
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**40))
 def test_true_thickness_agrees_with_the_label_map(seed: int) -> None:
-    """T2 (tilt-corrected column thickness) of the labels, on a fine grid, within half a row."""
-    request = PhantomRequest((6, 360, 60), (1.0, 0.1, 0.5), fixed={"probe.pad_share": 0.0})
-    phantom = synthesize(seed, request)
+    """T2 (tilt-corrected column thickness) of the labels, on a fine grid and under a strong tilt."""
+    fixed = {
+        "probe.pad_share": 0.0,
+        "anatomy.gel_mm": 1.5,  # without gel the skin is cut by the image's edge
+        "anatomy.tilt_lateral_deg": 15.0,
+        "deep_fat.thickness_mm": 14.0,
+        "deep_fascial_membrane.thickness_mm": 2.0,
+    }
+    phantom = synthesize(seed, PhantomRequest((6, 450, 60), (1.0, 0.1, 0.5), fixed=fixed))
+    found_mm = measure(phantom.scan, phantom.labelmap).mean_thickness_mm()
     for layer in range(1, 6):
-        assert _t2_mm(phantom, layer) == pytest.approx(phantom.thickness_mm[layer], abs=0.05)
-
-
-def _t2_mm(phantom: Phantom, layer: int) -> float:
-    step, row_mm, column_mm = phantom.scan.spacing_mm
-    mask = phantom.labelmap == layer
-    count = mask.sum(axis=1)
-    depth = np.arange(mask.shape[1])[None, :, None]
-    middle = (mask * depth).sum(axis=1) / np.maximum(count, 1) * row_mm
-    planes = np.stack(np.indices(middle.shape), -1).reshape(-1, 2) * (step, column_mm)
-    design = np.column_stack([planes, planes**2, planes[:, 0] * planes[:, 1], np.ones(len(planes))])
-    weights = np.linalg.lstsq(design, middle.ravel(), rcond=None)[0]
-    slopes = weights[:2] + planes * (2 * weights[2:4]) + planes[:, ::-1] * weights[4]
-    return float((count.ravel() * row_mm / np.sqrt(1 + (slopes**2).sum(axis=1))).mean())
+        true_mm = phantom.thickness_mm[layer]
+        assert found_mm[layer - 1] == pytest.approx(true_mm, abs=0.05)
 
 
 def test_muscle_thickness_only_where_the_field_shows_it_all() -> None:
@@ -142,7 +148,9 @@ def test_affine_and_nifti_round_trip(tmp_path: Path, transverse: float) -> None:
     phantom = synthesize(8, request)
     affine = phantom.scan.affine
     assert phantom.scan.spacing_mm == pytest.approx(SMALL.spacing_mm)
+    left, caudal = [0.5, 0, 0], [0, 0, -0.5]
     assert affine[:3, 1] == pytest.approx([0, -0.3, 0])  # deeper is more anterior
+    assert affine[:3, 2] == pytest.approx(left if transverse else caudal)
     assert np.cross(affine[:3, 2], affine[:3, 1]) @ affine[:3, 0] > 0  # as DICOM's frame normal
     image_path, text_path = write_truth(phantom, tmp_path)
     image = sitk.ReadImage(str(image_path))
