@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -219,6 +220,8 @@ def main() -> None:
     # What libraries say of an odd header may quote it, and with it a patient.
     logging.getLogger().addHandler(logging.NullHandler())
     warnings.simplefilter("ignore")
+    # Threads of torch that wait must sleep: spinning ones slow down everything else on the machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except NodeError as error:

@@ -194,11 +194,10 @@ def _show(outcome: Outcome, truth: dict[str, Any], console: Console) -> None:
         table.add_row(segment.label, f"{known:.2f}" if known is not None else "-", *cells)
     console.print(table)
     for decision in findings.classifications:
-        meaning, probability = decision.outcomes[0]
+        _, probability = decision.outcomes[0]
+        percent = f"probability {100 * probability:.0f} %"
         planted = "with" if truth["pain"] else "without"
-        console.print(
-            f"{meaning.meaning}: probability {100 * probability:.0f} % (phantom {planted} pain)"
-        )
+        console.print(f"{decision.concept.meaning}: {percent} (the phantom is one {planted} pain)")
 
 
 def _conclude(arrived: Path, page: Path, console: Console) -> int:

@@ -137,10 +137,17 @@ class Node:
         if self._config_path:
             command.append(str(self._config_path.absolute()))
         # A receiver that is started again must be found where it was, also where the settings say port 0.
-        environment = os.environ | {
-            "DICOM_NODE__RECEIVE__PORT": str(self._port),
-            "DICOM_NODE__NODE__DATA_DIR": json.dumps(str(self._settings.node.data_dir.absolute())),
-        }
+        # Threads that wait must sleep: spinning ones made an analysis three times slower on two processors.
+        environment = (
+            {"OMP_WAIT_POLICY": "PASSIVE"}
+            | dict(os.environ)
+            | {
+                "DICOM_NODE__RECEIVE__PORT": str(self._port),
+                "DICOM_NODE__NODE__DATA_DIR": json.dumps(
+                    str(self._settings.node.data_dir.absolute())
+                ),
+            }
+        )
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )

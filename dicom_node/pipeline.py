@@ -76,11 +76,13 @@ class Ticket:
 class Steps:
     """The steps: thin calls into the verbs, with the settings, the database and the loaded analyses."""
 
-    def __init__(self, settings: Settings, engine: sa.Engine) -> None:
+    def __init__(
+        self, settings: Settings, engine: sa.Engine, analyses: tuple[Analysis, ...]
+    ) -> None:
         self._settings = settings
         self._engine = engine
         self._data = settings.node.data_dir.absolute()
-        self._analyses: tuple[Analysis, ...] = ()
+        self._analyses = analyses
 
     @property
     def destinations(self) -> tuple[Destination, ...]:
@@ -113,9 +115,6 @@ class Steps:
     def analyze(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Scans to Findings, on disk; or the reasons why no analysis gave any."""
         with _stage("analyze", study_uid, generation) as fields:
-            if not self._analyses:
-                settings = self._settings
-                self._analyses = load_analyses(settings.node.analyses, settings.analyze)
             work = self._work(study_uid, generation)
             outcomes = analyze_study(Study.load(work), self._analyses)
             with _added(work, "findings-*") as folder:
@@ -277,7 +276,9 @@ class Worker:
             "log_level": "WARNING",
         }
         DBOS(config=config)
-        register(Steps(settings, self._engine))
+        # Before any work: an analysis that cannot be loaded is said at the start, not at a study.
+        wanted = settings.node.analyses if "gpu" in queues else ()
+        register(Steps(settings, self._engine, load_analyses(wanted, settings.analyze)))
         DBOS.listen_queues(queues)
         DBOS.launch()
         DBOS.register_queue("cpu", worker_concurrency=2, polling_interval_sec=POLL_SECONDS)

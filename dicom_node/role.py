@@ -2,7 +2,7 @@
 
 receive   the Storage SCP; never imports torch
 work      queues cpu and deliver: assemble, report, deliver
-infer     queue gpu: the analyses, with torch, loaded on first use
+infer     queue gpu: the analyses, with torch, loaded at the start
 """
 
 import fcntl
