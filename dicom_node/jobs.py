@@ -184,7 +184,7 @@ class _Memory:
             study_uid,
             generation,
             state,
-            reason or "; ".join(waiting),
+            reason or "; ".join(waiting) or _unused(mine),
             len(received),
             _clock(max((row.received_at for row in received), default=None)),
             deliveries,
@@ -253,13 +253,21 @@ def _reason(status: WorkflowStatus) -> str:
 
 
 def _seconds(runs: list[_Run]) -> dict[str, float]:
-    """For each finished stage the seconds from leaving its queue to its end; deliver: the slowest."""
+    """For each finished stage how long its step took; deliver: the slowest destination's last attempt."""
     seconds: dict[str, float] = {}
     for run in runs:
-        begin, end = run.status.dequeued_at, run.status.completed_at
-        if begin and end:
-            seconds[run.word] = max(seconds.get(run.word, 0.0), round((end - begin) / 1000, 3))
+        took = (run.status.output or {}).get("seconds")
+        if took is not None:
+            seconds[run.word] = max(seconds.get(run.word, 0.0), took)
     return seconds
+
+
+def _unused(runs: list[_Run]) -> str:
+    """Why instances of the study became part of no scan."""
+    reasons = [
+        (run.status.output or {}).get("unused", {}) for run in runs if run.word == "assemble"
+    ]
+    return "; ".join(f"{count} unused: {why}" for each in reasons for why, count in each.items())
 
 
 def _clock(at: float | None) -> str:

@@ -10,7 +10,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -102,15 +103,21 @@ class Steps:
         ]
         with _stage("assemble", study_uid, generation) as fields:
             fields["instances"] = len(instances)
-            try:
-                study = assemble_study(study_uid, generation, instances, self._settings.sources)
-            except StudyError as error:
-                fields["refused"] = error.reason
-                return {"refused": error.reason}
-            fields["scans"] = len(study.acquisitions)
-            with _written(self._work(study_uid, generation)) as folder:
-                study.save(folder)
-        return {"scans": len(study.acquisitions)}
+            made = self._assembled(study_uid, generation, instances)
+            fields |= made
+        return made | {"seconds": fields["seconds"]}
+
+    def _assembled(
+        self, study_uid: str, generation: int, instances: Sequence[StoredInstance]
+    ) -> dict[str, Any]:
+        try:
+            study = assemble_study(study_uid, generation, instances, self._settings.sources)
+        except StudyError as error:
+            return {"refused": error.reason}
+        with _written(self._work(study_uid, generation)) as folder:
+            study.save(folder)
+        unused = Counter(item.reason for item in study.unused)
+        return {"scans": len(study.acquisitions), "unused": dict(unused)}
 
     def analyze(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Scans to Findings, on disk; or the reasons why no analysis gave any."""
@@ -119,13 +126,14 @@ class Steps:
             outcomes = analyze_study(Study.load(work), self._analyses)
             with _added(work, "findings-*") as folder:
                 save_outcomes(outcomes, folder)
-            found = [outcome.analysis for outcome in outcomes if outcome.findings is not None]
-            if not found:
+            made: dict[str, Any] = {
+                "findings": [each.analysis for each in outcomes if each.findings]
+            }
+            if not made["findings"]:
                 reasons = dict.fromkeys(outcome.refusal for outcome in outcomes)
-                fields["refused"] = "; ".join(reasons) or "there is nothing in it to analyze"
-                return {"refused": fields["refused"]}
-            fields["findings"] = found
-        return {"findings": found}
+                made = {"refused": "; ".join(reasons)}
+            fields |= made
+        return made | {"seconds": fields["seconds"]}
 
     def report(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Findings to DICOM objects, on disk and in the index."""
@@ -150,7 +158,7 @@ class Steps:
             ]
             index.record_results(self._engine, made, [each.name for each in self.destinations])
             fields["objects"] = [result.kind for result in made]
-        return {"objects": len(made)}
+        return {"objects": len(made), "seconds": fields["seconds"]}
 
     def send(self, study_uid: str, generation: int, name: str) -> dict[str, Any]:
         """One attempt to deliver what a destination has not acknowledged yet.
@@ -184,11 +192,11 @@ class Steps:
             except (Unreachable, Busy) as error:
                 fields["retry"] = error.reason
                 unanswered("waiting", error)
-                return {"retry": error.reason, "at": time.time()}
             except Declined as error:
                 unanswered("failed", error)
                 raise
-        return {"retry": "", "at": time.time()}
+        retry = fields.get("retry", "")
+        return {"retry": retry, "at": time.time(), "seconds": fields["seconds"]}
 
     def _work(self, study_uid: str, generation: int) -> Path:
         return self._data / "work" / study_uid / str(generation)
