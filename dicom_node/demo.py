@@ -52,7 +52,7 @@ class PhantomOrder:
     form: str = "enhanced"
     encoding: str = "explicit"
     shear_wave: bool = True
-    seed: int = 20
+    seed: int = 8
     size: str = "64x192x192"
 
 
