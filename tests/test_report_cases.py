@@ -169,6 +169,35 @@ def test_retired_ultrasound_classes_are_referenced_as_what_they_are(tmp_path, fo
     assert images == {retired, "1.2.840.10008.5.1.4.1.1.66.4"}
 
 
+def test_single_frames_that_count_to_one_keep_their_place_in_the_patient(tmp_path):
+    def count(dataset: Dataset) -> None:
+        dataset.NumberOfFrames = 1
+
+    study, _, written = write(tmp_path, Request(Style(form="frames"), edit=count))
+    (acquisition,) = study.acquisitions
+    assert acquisition.scan.geometry.frame_step == "measured"
+    sources = {str(h.SOPInstanceUID): h for h in acquisition.sources[0].headers()}
+    for kind in ("segmentation", "map"):
+        dataset = dcmread(written[kind].path)
+        plane = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
+        for group in dataset.PerFrameFunctionalGroupsSequence:
+            reference = group.DerivationImageSequence[0].SourceImageSequence[0]
+            source = sources[reference.ReferencedSOPInstanceUID]
+            place = group.PlanePositionSequence[0].ImagePositionPatient
+            assert np.allclose(place, source.ImagePositionPatient)
+            assert np.allclose(plane.ImageOrientationPatient, source.ImageOrientationPatient)
+
+
+def test_positions_that_are_all_alike_place_nothing(tmp_path):
+    def pile(dataset: Dataset) -> None:
+        del dataset.FrameOfReferenceUID
+        dataset.ImagePositionPatient = [0, 0, 0]
+
+    study, _, written = write(tmp_path, Request(Style(form="frames"), edit=pile))
+    assert study.acquisitions[0].scan.geometry.frame_step == "assumed"
+    assert "segmentation" in written
+
+
 def test_a_measurement_of_an_absent_layer_is_an_error_that_names_the_study(tmp_path):
     study, (outcome,) = make_case(tmp_path / "source")
     segmentation = replace(outcome.findings.segmentation, labelmap=make_labelmap((1, 2)))

@@ -79,10 +79,11 @@ def place(origin: Origin) -> Placement:
     for frame in ("Patient", "Volume"):
         own = [_own_plane(origin, position, frame) for position in range(scan.shape[0])]
         planes = [plane for plane in own if plane is not None]
-        if len(planes) == len(own) and all(
+        positions = tuple(position for _, position in planes)
+        # Positions without a frame of reference are not checked by assemble, and can all be the same.
+        if len(set(positions)) == len(own) and all(
             np.allclose(orientation, planes[0][0], atol=1e-4) for orientation, _ in planes
         ):
-            positions = tuple(position for _, position in planes)
             return Placement(planes[0][0], positions, scan.spacing_mm, thickness_mm)
     step_mm = scan.spacing_mm[0]
     positions = tuple((0.0, 0.0, number * step_mm) for number in range(scan.shape[0]))
@@ -114,13 +115,14 @@ def own_value(
     """Numbers that the source gives the frame of one slice: per frame, shared, or at the top level."""
     frame = origin.acquisition.sources[0].frames[position]
     dataset = origin.raw[0][frame.instance]
-    groups = [dataset]
+    groups = []
     if frame.number is not None:
         shared = dataset.get("SharedFunctionalGroupsSequence") or []
         per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
         own = [per_frame[frame.number - 1]] if frame.number <= len(per_frame) else []
         groups = [item for group in (*own, *shared) for item in group.get(sequence) or []]
-    for group in groups:
+    # At the top level also where frames are numbered: scanners write a Number of Frames of 1.
+    for group in (*groups, dataset):
         value = group.get(keyword)
         if value not in (None, ""):
             many = value if hasattr(value, "__len__") and not isinstance(value, str) else [value]
