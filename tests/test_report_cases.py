@@ -12,6 +12,7 @@ from pydicom import Dataset, dcmread
 from dicom_node.errors import ReportError
 from dicom_node.report import write_objects
 from dicom_node.report.check import check_mask
+from dicom_node.report.identity import derive_uid
 from dicom_node.report.origin import open_origin
 from dicom_node.scanner import Style
 from dicom_node.study import Outcome
@@ -62,6 +63,22 @@ def test_device_and_seconds_never_enter_an_object_but_the_weights_do(tmp_path):
     changed = dcmread(tmp_path / "segmentation-0-layer.dcm")
     assert not {uid for _, uid in first} & {uid for _, uid in other}
     assert device_uid(mask) != device_uid(changed)
+
+
+def test_another_declaration_of_the_site_makes_other_objects(tmp_path):
+    """The same instances and weights, but a volume of other millimeters: never under the same UID."""
+    study, outcomes = make_case(tmp_path, Request(Style(form="multiframe")))
+    (acquisition,) = study.acquisitions
+    affine = acquisition.scan.affine * np.array([2.0, 1, 1, 1])  # a frame step twice as long
+    declared = replace(acquisition, scan=replace(acquisition.scan, affine=affine))
+    first = write_objects(study, outcomes, tmp_path)
+    other = write_objects(replace(study, acquisitions=(declared,)), outcomes, tmp_path)
+    assert not {w.sop_instance_uid for w in first} & {w.sop_instance_uid for w in other}
+
+
+def test_no_two_lists_of_parts_give_one_uid():
+    lists = [("a|", "b"), ("a", "|b"), ("a|b",), ("a", "b"), ("ab",), ("a", "", "b")]
+    assert len({derive_uid(*parts) for parts in lists}) == len(lists)
 
 
 def device_uid(dataset: Dataset) -> str:

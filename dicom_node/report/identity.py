@@ -1,5 +1,6 @@
 """UIDs and dates that depend on the inputs alone, so that the same work twice gives the same objects."""
 
+import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -48,8 +49,8 @@ class Identity:
 
 
 def derive_uid(*parts: object) -> str:
-    """A UID below 2.25 (PS3.5 B.2) from the parts, joined so that no two lists collide."""
-    text = "|".join(str(part).replace("|", "||") for part in parts)
+    """A UID below 2.25 (PS3.5 B.2) from the parts, written so that no two lists of texts are the same."""
+    text = json.dumps([str(part) for part in parts])
     return str(UID(f"2.25.{uuid.uuid5(NAMESPACE, text).int}"))
 
 

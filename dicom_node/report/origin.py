@@ -1,9 +1,11 @@
 """Where the objects of one outcome come from: the source instances, who computed, and the shared words."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from pydicom import Dataset
 
 from dicom_node.errors import ReportError
@@ -12,6 +14,7 @@ from dicom_node.report.header import CHARACTER_SET, clean_header
 from dicom_node.report.identity import SOFTWARE, Identity, describe_settings, join, pinned_moment
 from dicom_node.study import Acquisition, Outcome, SourceFrame, Study
 from models.findings import Findings
+from models.scan import Scan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,10 +126,19 @@ def _identity(
     )
     program = f"{SOFTWARE}|{outcome.analysis}"
     if outcome.findings is None:
-        device, inputs = program, f"{sources}|{program}|{outcome.refusal}"
+        device, settings = program, [outcome.refusal]
     else:
         run = outcome.findings.run
         device = f"{program}|{run.version}|{run.weights_sha256}"
-        inputs = "|".join([sources, device, *describe_settings(run.settings)])
+        settings = describe_settings(run.settings)
+    inputs = "|".join([sources, _digest(acquisition.scan), device, *settings])
     date, time = pinned_moment(headers[0][0])
     return Identity(sources, inputs, device, date, time)
+
+
+def _digest(scan: Scan) -> str:
+    """SHA-256 of what was analyzed: the same instances give another Scan when the site declares otherwise."""
+    digest = hashlib.sha256(repr(asdict(scan.geometry)).encode())
+    for array in (scan.affine, scan.valid, scan.voxels):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
