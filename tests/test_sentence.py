@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, dcmread
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, generate_uid
 
-from dicom_node.deliver import deliver
-from dicom_node.jobs import list_jobs
+from dicom_node.deliver import deliver, echo
+from dicom_node.jobs import list_jobs, show_job
 from dicom_node.receive.archive import archive
 from dicom_node.scanner import Style, write_study
 from dicom_node.settings import Destination, Settings, load
@@ -182,6 +184,59 @@ def test_the_sentence(
     assert set(range(1, 7)) <= set(np.unique(labelmap))
     np.testing.assert_array_equal(_read_back(mine["SEG"], acquisition), labelmap)
     assert mine["SEG"].SOPInstanceUID in mine["SR"].to_json()
+
+
+def _black(header: Dataset) -> None:
+    header.PixelData = bytes(len(header.PixelData))
+
+
+def _without_spacing(header: Dataset) -> None:
+    del header.SequenceOfUltrasoundRegions
+
+
+def _one_frame(header: Dataset) -> None:
+    header.PixelData = header.PixelData[: header.Rows * header.Columns]
+    header.NumberOfFrames = 1
+
+
+def _undecodable(header: Dataset) -> None:
+    header.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    header["PixelData"] = DataElement("PixelData", "OB", encapsulate([b"not a code stream"] * 8))
+    header["PixelData"].is_undefined_length = True
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_black, "blank"),
+        (_without_spacing, "spacing"),
+        (_one_frame, "frame"),
+        (_undecodable, "decoded"),
+    ],
+)
+def test_what_cannot_be_analyzed_is_refused_with_a_reason(
+    spoil: Callable[[Dataset], None], reason: str, place: Place, tmp_path: Path
+) -> None:
+    phantom = synthesize(600, PhantomRequest(shape=(8, 128, 112)))
+    (path,) = write_study(phantom.scan, tmp_path, Style(form="multiframe", seed=len(reason)))
+    header = dcmread(path)
+    header.StudyInstanceUID = generate_uid()
+    header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    spoil(header)
+    header.save_as(path)
+    settings, study_uid = place.settings, str(header.StudyInstanceUID)
+    node = Destination("node", settings.node.ae_title, "127.0.0.1", settings.receive.port)
+
+    deliver([path], node, "OTHER")
+    wait_for(lambda: _state(settings, study_uid) not in ("", "received", "assembled"), 60, reason)
+
+    (job,) = show_job(settings, study_uid)
+    assert job.state == "refused"
+    assert reason in job.reason
+    assert not [
+        item for item in place.archived.glob("*.dcm") if dcmread(item).StudyInstanceUID == study_uid
+    ]
+    echo(node, "OTHER")
 
 
 def _state(settings: Settings, study_uid: str) -> str:
