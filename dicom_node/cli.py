@@ -167,15 +167,19 @@ def jobs_show(study: StudyUid, config: Config = None, as_json: AsJson = False) -
 
 
 @jobs.command("retry")
-def jobs_retry(study: StudyUid, config: Config = None) -> None:
+def jobs_retry(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
     """Run a failed study again from the stage where it failed."""
-    typer.echo(_call("dicom_node.jobs:retry_job", load(config), study))
+    _show_done(_call("dicom_node.jobs:retry_job", load(config), study), study, as_json)
 
 
 @jobs.command("cancel")
-def jobs_cancel(study: StudyUid, config: Config = None) -> None:
+def jobs_cancel(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
     """Stop the work on a study; what was received is kept."""
-    typer.echo(_call("dicom_node.jobs:cancel_job", load(config), study))
+    _show_done(_call("dicom_node.jobs:cancel_job", load(config), study), study, as_json)
+
+
+def _show_done(sentence: str, study: str, as_json: bool) -> None:
+    typer.echo(json.dumps({"study": study, "done": sentence}) if as_json else sentence)
 
 
 def _show_jobs(jobs_found: Any, as_json: bool) -> None:
