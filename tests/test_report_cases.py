@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.config import disable_value_validation
 
 from dicom_node.errors import ReportError
 from dicom_node.report import write_objects
 from dicom_node.report.check import check_mask
+from dicom_node.report.header import clean_header
 from dicom_node.report.identity import derive_uid
 from dicom_node.report.origin import open_origin
 from dicom_node.scanner import Style
@@ -160,9 +162,23 @@ def test_a_dirty_header_becomes_a_clean_object(tmp_path, form):
         assert str(dataset.PatientName) == "M\xfcller^J\xf6rg"
         assert (dataset.PatientSex, dataset.PatientID) == ("", "")
         assert dataset.PatientBirthDate == "19700102"
-        assert dataset.StudyTime == ""
+        assert dataset.StudyTime == "1234"
         assert len(dataset.StudyDescription) == 64
         assert dataset.ContentDate.isdigit()
+
+
+def test_only_what_is_not_allowed_is_changed():
+    source = Dataset()
+    with disable_value_validation():
+        source.PatientName = "=\u5c71\u7530^\u592a\u90ce=\u3084\u307e\u3060^\u305f\u308d\u3046"
+        source.StudyTime, source.SeriesTime, source.AcquisitionTime = "14", "1430", "143060"
+        source.PatientSize, source.PatientWeight = "1.7", "72.12345678901234567"
+    header = clean_header(source)
+    assert header.PatientName == source.PatientName
+    assert (header.StudyTime, header.SeriesTime) == ("14", "1430")
+    assert "AcquisitionTime" not in header
+    assert "PatientWeight" not in header
+    assert header.PatientSize == 1.7
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,8 @@ def _text(value: Any, keyword: str) -> str:
 def _name(value: Any, keyword: str) -> str:
     """At most three groups of at most 64 characters and five components each (PS3.5 6.2.1)."""
     groups = _text(value, keyword).split("=")[:3]
-    return "=".join("^".join(group.split("^")[:5])[:64] for group in groups).strip("=")
+    # The first group may be empty: without it, ideographic letters would become alphabetic ones.
+    return "=".join("^".join(group.split("^")[:5])[:64] for group in groups).rstrip("=")
 
 
 def _code_string(value: Any, keyword: str) -> str:
@@ -128,9 +129,10 @@ def _date(value: Any, keyword: str) -> str:
 
 
 def _time(value: Any, keyword: str) -> str:
+    """Minutes and seconds may be left out."""
     text = str(value).strip().replace(":", "")
     hour, minute, second = r"([01]\d|2[0-3])", r"[0-5]\d", r"[0-5]\d"
-    return text if re.fullmatch(rf"{hour}{minute}{second}(\.\d{{1,6}})?", text) else ""
+    return text if re.fullmatch(rf"{hour}({minute}({second}(\.\d{{1,6}})?)?)?", text) else ""
 
 
 def _age(value: Any, keyword: str) -> str:
@@ -140,7 +142,8 @@ def _age(value: Any, keyword: str) -> str:
 
 def _decimal(value: Any, keyword: str) -> str:
     text = str(value).strip()
-    return text if re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", text[:17]) else ""
+    number = re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", text)
+    return text if number and len(text) <= 16 else ""
 
 
 CLEANERS: dict[str, Callable[[Any, str], str]] = {
