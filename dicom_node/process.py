@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 from rich.console import Console
 from rich.markup import escape
 
 from dicom_node.analyze import analyze_study, load_analyses
 from dicom_node.assemble import assemble_study
+from dicom_node.assemble.instances import MALFORMED
 from dicom_node.deliver import deliver
 from dicom_node.errors import SettingsError, StudyError
 from dicom_node.report import write_objects
@@ -94,18 +94,13 @@ def find_studies(
                 str(header[key].value)
                 for key in ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID")
             ]
-        except (
-            InvalidDicomError,
-            OSError,
-            KeyError,
-            ValueError,
-            AttributeError,
-            EOFError,
-            TypeError,
-        ) as error:
+        except MALFORMED as error:
             unreadable.append((path, f"not a readable DICOM instance ({type(error).__name__})"))
             continue
-        if bad := [uid for uid in uids if not re.fullmatch(r"[0-9.]{1,64}", uid)]:
+        # Not only dots: a study's UID names its folder.
+        if bad := [
+            uid for uid in uids if len(uid) > 64 or not re.fullmatch(r"[0-9]+(\.[0-9]+)*", uid)
+        ]:
             unreadable.append((path, f"{bad[0][:70]!r} is not a valid UID"))
         elif uids[0] in seen:
             unreadable.append(

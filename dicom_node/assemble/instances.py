@@ -1,6 +1,7 @@
 """From stored files to ultrasound images with readable headers, and a reason for every file that is none."""
 
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ MALFORMED = (
     TypeError,
     ValueError,
     struct.error,
+    zlib.error,
 )
 # 2 GiB of float32 hold 2,000 frames of 512 x 512. What asks for more is no sweep of a probe.
 MAX_SCAN_BYTES = 2 * 1024**3

@@ -1,0 +1,45 @@
+"""process, before any analysis: which files are instances of which study, and what the others are."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.config import disable_value_validation
+
+from dicom_node.process import find_studies
+from tests.conftest import make_study
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+@pytest.mark.parametrize("study_uid", ["..", ".", "1..2", "1.2.", "../x"])
+def test_a_study_uid_that_names_another_folder_is_refused(study_uid: str, tmp_path: Path) -> None:
+    path = make_study(tmp_path, slices=2)[0]
+    dataset = dcmread(path)
+    with disable_value_validation():
+        dataset.StudyInstanceUID = study_uid
+        dataset.save_as(path)
+    studies, unreadable = find_studies([path])
+    assert studies == {}
+    assert [file for file, _ in unreadable] == [path]
+
+
+def test_damaged_file_meta_is_a_reason_and_no_crash(tmp_path: Path) -> None:
+    path = make_study(tmp_path, slices=2)[0]
+    content = bytearray(path.read_bytes())
+    transfer_syntax = content.index(b"\x02\x00\x10\x00UI")
+    content[transfer_syntax + 4 : transfer_syntax + 6] = b"BB"  # no value representation
+    path.write_bytes(content)
+    _, unreadable = find_studies([path])
+    assert unreadable == [(path, "not a readable DICOM instance (NotImplementedError)")]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom warns of what is odd in these files
+@pytest.mark.skipif(
+    "DICOM_NODE_TEST_DATA" not in os.environ, reason="DICOM_NODE_TEST_DATA is not set"
+)
+def test_hostile_files_are_taken_or_refused_with_a_reason() -> None:
+    folder = Path(os.environ["DICOM_NODE_TEST_DATA"], "hostile")
+    studies, unreadable = find_studies([folder])
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(map(len, studies.values())) + len(unreadable) == len(files) > 100
