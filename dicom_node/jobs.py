@@ -240,7 +240,8 @@ def _state(runs: list[_Run]) -> tuple[str, str]:
         if refused := (run.status.output or {}).get("refused"):
             return "refused", refused
     word = runs[-1].word
-    done = all(run.status.status == "SUCCESS" for run in runs if run.word == word)
+    # Of every word: a report that was cut off may still have to name further destinations.
+    done = all(run.status.status == "SUCCESS" for run in runs)
     return (index.PAST if done else BEFORE)[word], ""
 
 
