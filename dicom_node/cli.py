@@ -156,14 +156,19 @@ def evaluate(
 @jobs.command("list")
 def jobs_list(config: Config = None, as_json: AsJson = False) -> None:
     """One line per study, the newest first."""
-    rows = _call("dicom_node.jobs:list_jobs", load(config))
-    _show_jobs(rows, as_json)
+    found = _call("dicom_node.jobs:list_jobs", load(config))
+    (_print_json if as_json else _print_list)(found)
 
 
 @jobs.command("show")
 def jobs_show(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
     """All that is known of one study: stages, seconds, destinations, the reason of a failure."""
-    _show_jobs(_call("dicom_node.jobs:show_job", load(config), study), as_json)
+    found = _call("dicom_node.jobs:show_job", load(config), study)
+    if as_json:
+        _print_json(found)
+    else:
+        for job in found:
+            _print_job(job)
 
 
 @jobs.command("retry")
@@ -182,26 +187,34 @@ def _show_done(sentence: str, study: str, as_json: bool) -> None:
     typer.echo(json.dumps({"study": study, "done": sentence}) if as_json else sentence)
 
 
-def _show_jobs(jobs_found: Any, as_json: bool) -> None:
-    """Print jobs as a table or as JSON."""
-    if as_json:
-        typer.echo(json.dumps([job.as_dict() for job in jobs_found], indent=2))
-        return
-    table = Table(
-        "study", "version", "state", "reason", "instances", "received", "delivered", "seconds"
-    )
-    for job in jobs_found:
-        deliveries = (
-            f"{item.destination}: {item.status}, {item.acknowledged} of {item.objects}"
-            for item in job.deliveries
-        )
-        seconds = (f"{word} {value:.1f}" for word, value in job.seconds.items())
-        count, received = str(job.instances), job.received_at
-        lines = ("\n".join(deliveries), "\n".join(seconds))
-        table.add_row(
-            job.study, str(job.generation), job.state, job.reason, count, received, *lines
-        )
-    Console().print(table if jobs_found else "No study has been received yet.")
+def _print_json(found: Any) -> None:
+    typer.echo(json.dumps([job.as_dict() for job in found], indent=2))
+
+
+def _print_list(found: Any) -> None:
+    """One row per study; the UID is never cut, as the other commands need it whole."""
+    table = Table("received", "state", "reason")
+    table.add_column("study", no_wrap=True)
+    for job in found:
+        table.add_row(job.received_at, job.state, escape(job.reason), job.study)
+    width = max(Console().width, 120)
+    Console(width=width).print(table if found else "No study has been received yet.")
+
+
+def _print_job(job: Any) -> None:
+    """All of one version of a study, a line each."""
+    lines = {
+        "study": job.study,
+        "version": job.generation,
+        "state": job.state,
+        "reason": job.reason or "-",
+        "received": f"{job.instances} instances, the last at {job.received_at}",
+    }
+    lines |= {word: f"{seconds:.1f} s" for word, seconds in job.seconds.items()}
+    for item in job.deliveries:
+        count = f"{item.acknowledged} of {item.objects} objects, {item.attempts} attempts"
+        lines[f"to {item.destination}"] = f"{item.status}: {count} {item.delivered_at}".strip()
+    typer.echo("\n".join(f"{key:12} {value}" for key, value in lines.items()) + "\n")
 
 
 def _version(wanted: bool) -> None:

@@ -4,6 +4,7 @@ DCMTK is the scanner and the archive where it is installed; our own SCU and SCP 
 """
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -237,6 +238,32 @@ def test_what_cannot_be_analyzed_is_refused_with_a_reason(
         item for item in place.archived.glob("*.dcm") if dcmread(item).StudyInstanceUID == study_uid
     ]
     echo(node, "OTHER")
+
+
+def test_jobs_are_listed_and_shown_by_the_command(place: Place, tmp_path: Path) -> None:
+    phantom = synthesize(700, PhantomRequest(shape=(4, 96, 96)))
+    (path,) = write_study(phantom.scan, tmp_path, Style(form="multiframe", seed=700))
+    study_uid = str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
+    settings = place.settings
+    deliver(
+        [path], Destination("node", "DICOM_NODE", "127.0.0.1", settings.receive.port), "SCANNER"
+    )
+    wait_for(lambda: _state(settings, study_uid) == "delivered", 60, "delivery")
+
+    def jobs(*arguments: str) -> str:
+        config = str(settings.node.data_dir.with_name("node.toml"))
+        command = [str(Path(sys.executable).with_name("dicom-node")), "jobs", *arguments]
+        done = subprocess.run([*command, "--config", config], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert study_uid in jobs("list")
+    (listed,) = [job for job in json.loads(jobs("list", "--json")) if job["study"] == study_uid]
+    assert listed["state"] == "delivered"
+    assert set(listed["seconds"]) == {"assemble", "analyze", "report", "deliver"}
+    shown = jobs("show", study_uid)
+    assert re.search(r"^state +delivered$", shown, re.MULTILINE)
+    assert re.search(r"^to pacs +delivered: 2 of 2 objects", shown, re.MULTILINE)
 
 
 def _state(settings: Settings, study_uid: str) -> str:
