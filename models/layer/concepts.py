@@ -4,8 +4,9 @@ from models.codes import private
 
 # The decision
 PAIN = private("PAIN", "Myofascial pain")
-PAIN_PRESENT = private("PAIN-PRESENT", "Myofascial pain likely")
-PAIN_ABSENT = private("PAIN-ABSENT", "Myofascial pain unlikely")
+# Read with a probability beside them ("present: 13 %"), so their names say nothing of how likely they are.
+PAIN_PRESENT = private("PAIN-PRESENT", "Myofascial pain present")
+PAIN_ABSENT = private("PAIN-ABSENT", "Myofascial pain absent")
 
 # Quantities
 VISIBLE_DEPTH = private("VISIBLE-DEPTH", "Visible depth, cut off by the image")

@@ -134,6 +134,8 @@ def test_volumes_echoes_and_speeds_are_those_of_the_labels(findings, phantom):
 def test_the_reasons_add_up_and_fit_the_map(findings):
     (decision,) = findings.classifications
     assert sum(probability for _, probability in decision.outcomes) == pytest.approx(1)
+    # Viewers show "name: probability"; a name that is itself a likelihood would contradict a low one.
+    assert not [name for name, _ in decision.outcomes if "likely" in name.meaning]
     (attribution,) = findings.attributions
     saliency, labelmap = attribution.map, findings.segmentation.labelmap
     assert saliency.shape == labelmap.shape
