@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,14 @@ from dicom_node.report import write_objects
 from dicom_node.report.page import write_page
 from dicom_node.settings import Destination, Settings
 from dicom_node.study import StoredInstance
+from models.analysis import Analysis
 
 REFUSED = 3
 """Exit status when nothing could be analyzed; 2 is wrong usage, 1 an error."""
+
+
+UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
+"""Not only dots: a study's UID names its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +61,11 @@ def process(paths: Sequence[Path], out: Path, settings: Settings) -> int:
     out.mkdir(parents=True, exist_ok=True)
     with console.status("loading the analyses"):
         analyses = load_analyses(settings.node.analyses, settings.analyze) if studies else ()
-    verdicts = []
-    for study_uid, instances in studies.items():
-        folder = out if len(studies) == 1 else out / study_uid
-        folder.mkdir(parents=True, exist_ok=True)
-
-        def tell(word: str, uid: str = study_uid) -> None:
-            console.print(f"{uid}: {word}")
-
-        verdicts.append(_process_study((study_uid, instances), (settings, analyses), folder, tell))
+    bench = _Bench(settings, analyses, console)
+    verdicts = [
+        bench.process(study_uid, instances, out if len(studies) == 1 else out / study_uid)
+        for study_uid, instances in studies.items()
+    ]
     for path, reason in unreadable:
         console.print(f"[yellow]refused[/] {escape(str(path))}: {escape(reason)}")
     for verdict in verdicts:
@@ -85,31 +86,30 @@ def find_studies(
     seen: set[str] = set()
     for path in _files(paths):
         try:
-            header = dcmread(
-                path,
-                stop_before_pixels=True,
-                specific_tags=["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID"],
-            )
-            uids = [
-                str(header[key].value)
-                for key in ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID")
-            ]
+            instance, study_uid = _identify(path)
         except MALFORMED as error:
-            unreadable.append((path, f"not a readable DICOM instance ({type(error).__name__})"))
+            unreadable.append((path, f"not a readable DICOM file ({type(error).__name__})"))
             continue
-        # Not only dots: a study's UID names its folder.
-        if bad := [
-            uid for uid in uids if len(uid) > 64 or not re.fullmatch(r"[0-9]+(\.[0-9]+)*", uid)
-        ]:
-            unreadable.append((path, f"{bad[0][:70]!r} is not a valid UID"))
-        elif uids[0] in seen:
+        uids = (study_uid, instance.sop_instance_uid, instance.sop_class_uid)
+        if bad := [uid for uid in uids if len(uid) > 64 or not UID_FORM.fullmatch(uid)]:
             unreadable.append(
-                (path, f"SOP Instance UID {uids[0]} was already read from another file")
+                (path, f"its study, instance or class UID is no UID: {bad[0][:70]!r}")
             )
+        elif instance.sop_instance_uid in seen:
+            reason = f"instance {instance.sop_instance_uid} was already read from another file"
+            unreadable.append((path, reason))
         else:
-            seen.add(uids[0])
-            studies[uids[2]].append(StoredInstance(uids[0], uids[1], path.resolve()))
+            seen.add(instance.sop_instance_uid)
+            studies[study_uid].append(instance)
     return dict(studies), unreadable
+
+
+def _identify(path: Path) -> tuple[StoredInstance, str]:
+    """The instance in a file, and its study; a UID that is not there is empty."""
+    keywords = ["SOPInstanceUID", "SOPClassUID", "StudyInstanceUID"]
+    header = dcmread(path, stop_before_pixels=True, specific_tags=keywords)
+    sop_instance_uid, sop_class_uid, study_uid = (str(header.get(key, "")) for key in keywords)
+    return StoredInstance(sop_instance_uid, sop_class_uid, path.resolve()), study_uid
 
 
 def _files(paths: Iterable[Path]) -> Iterable[Path]:
@@ -120,28 +120,35 @@ def _files(paths: Iterable[Path]) -> Iterable[Path]:
             yield path
 
 
-def _process_study(
-    found: tuple[str, list[StoredInstance]],
-    means: tuple[Settings, Sequence[Any]],
-    folder: Path,
-    tell: Callable[[str], None],
-) -> Verdict:
-    (study_uid, instances), (settings, analyses) = found, means
-    tell(f"assemble {len(instances)} instances")
-    try:
-        study = assemble_study(study_uid, 0, instances, settings.sources)
-    except StudyError as error:
-        return Verdict(study_uid, folder, (), (error.reason,))
-    tell(f"analyze {len(study.acquisitions)} scans")
-    outcomes = analyze_study(study, analyses)
-    reasons = [outcome.refusal for outcome in outcomes if outcome.findings is None]
-    reasons += [f"{item.sop_instance_uid}: {item.reason}" for item in study.unused]
-    if all(outcome.findings is None for outcome in outcomes):
-        return Verdict(study_uid, folder, (), tuple(reasons))
-    tell("report")
-    written = write_objects(study, outcomes, folder)
-    write_page(study, outcomes, folder)
-    return Verdict(study_uid, folder, tuple(item.path.name for item in written), tuple(reasons))
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What every study needs: the settings, the loaded analyses, and where to show progress."""
+
+    settings: Settings
+    analyses: Sequence[Analysis]
+    console: Console
+
+    def process(self, study_uid: str, instances: Sequence[StoredInstance], folder: Path) -> Verdict:
+        """Assemble, analyze and report one study; a refusal is a verdict like any other."""
+        self._tell(study_uid, f"assemble {len(instances)} instances")
+        try:
+            study = assemble_study(study_uid, 0, instances, self.settings.sources)
+        except StudyError as error:
+            return Verdict(study_uid, folder, (), (error.reason,))
+        self._tell(study_uid, f"analyze {len(study.acquisitions)} scans")
+        outcomes = analyze_study(study, self.analyses)
+        reasons = [outcome.refusal for outcome in outcomes if outcome.findings is None]
+        reasons += [f"{item.sop_instance_uid}: {item.reason}" for item in study.unused]
+        if all(outcome.findings is None for outcome in outcomes):
+            return Verdict(study_uid, folder, (), tuple(reasons))
+        self._tell(study_uid, "report")
+        folder.mkdir(parents=True, exist_ok=True)
+        written = write_objects(study, outcomes, folder)
+        write_page(study, outcomes, folder)
+        return Verdict(study_uid, folder, tuple(item.path.name for item in written), tuple(reasons))
+
+    def _tell(self, study_uid: str, what: str) -> None:
+        self.console.print(f"{study_uid}: {what}")
 
 
 def _write_summary(
