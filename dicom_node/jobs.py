@@ -179,6 +179,9 @@ class _Memory:
         mine = runs[study_uid, generation]
         state, reason = _state(mine)
         deliveries = self._deliveries(study_uid, generation)
+        if state == "delivered" and not deliveries:
+            # The same objects were made of a later generation too, and are that one's to deliver.
+            state = "superseded"
         waiting = [f"{each.destination}: {each.reason}" for each in deliveries if each.reason]
         return Job(
             study_uid,

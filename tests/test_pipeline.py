@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from pydicom import dcmread
+from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 
@@ -119,6 +120,27 @@ def test_late_instances_make_a_new_version(node: RunningNode, first: Pacs, tmp_p
     assert (later.generation, later.instances) == (1, 5)
     assert node.runs() == ["4", "5"]
     assert sorted(first.arrivals) == result_uids(node, study_uid)
+
+
+def test_what_a_late_instance_does_not_change_is_not_sent_again(
+    node: RunningNode, first: Pacs, tmp_path: Path
+) -> None:
+    paths = make_study(tmp_path / "sent", seed=10)
+    study_uid = study_uid_of(paths[0])
+    node.send(*paths)
+    wait_for_state(node, study_uid, "delivered")
+    late = dcmread(paths[0])
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    late.SeriesInstanceUID = generate_uid()
+    late.save_as(tmp_path / "late.dcm")
+    node.send(tmp_path / "late.dcm")
+    wait_for(lambda: len(jobs.show_job(node.settings, study_uid)) == 2, "the new version")
+    later = wait_for_state(node, study_uid, "delivered")
+    assert sorted(first.arrivals) == result_uids(node, study_uid)
+    assert [each.acknowledged for each in later.deliveries] == [2, 2]
+    earlier = jobs.show_job(node.settings, study_uid)[1]
+    # Never "delivered" with nothing delivered.
+    assert (earlier.state, earlier.deliveries) == ("superseded", ())
 
 
 def test_a_killed_worker_goes_on_where_it_was(
