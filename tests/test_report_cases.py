@@ -255,6 +255,15 @@ def test_a_result_never_goes_to_another_study(tmp_path):
         write_objects(replace(study, study_uid="1.2.3"), outcomes, tmp_path)
 
 
+def test_instances_of_two_patients_make_no_result(tmp_path):
+    def mix(dataset: Dataset) -> None:
+        dataset.PatientID = "SECRET-1" if dataset.InstanceNumber < 3 else "SECRET-2"
+
+    with pytest.raises(ReportError, match="another patient") as error:
+        write(tmp_path, Request(Style(form="frames"), edit=mix))
+    assert "SECRET" not in str(error.value)
+
+
 def test_the_written_segmentation_is_compared_with_the_findings(tmp_path):
     study, (outcome,) = make_case(tmp_path / "source")
     path = {w.kind: w.path for w in write_objects(study, [outcome], tmp_path)}["segmentation"]

@@ -83,7 +83,7 @@ class Origin:
 
 
 def open_origin(study: Study, outcome: Outcome) -> Origin:
-    """Read the source headers of one outcome. Raises ReportError when they are not the study's."""
+    """Read the source headers of one outcome. Raises ReportError when they are not one patient's study."""
     acquisition = study.acquisitions[outcome.acquisition]
     raw = tuple(source.headers() for source in acquisition.sources)
     headers = tuple(tuple(clean_header(item) for item in instances) for instances in raw)
@@ -92,6 +92,11 @@ def open_origin(study: Study, outcome: Outcome) -> Origin:
             raise ReportError(
                 f"study {study.study_uid}: source instance {header.get('SOPInstanceUID')} belongs to "
                 f"study {header.get('StudyInstanceUID')}"
+            )
+        if header.PatientID != headers[0][0].PatientID:
+            raise ReportError(
+                f"study {study.study_uid}: source instance {header.get('SOPInstanceUID')} names another "
+                "patient than the others; nothing was written, correct the study at its source"
             )
     _check_grid(study.study_uid, acquisition, headers)
     identity = _identity(outcome, acquisition, headers)
