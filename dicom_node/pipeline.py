@@ -35,7 +35,7 @@ from dicom_node.errors import (
 )
 from dicom_node.receive.store import sync_folder
 from dicom_node.report import write_objects
-from dicom_node.settings import Destination, Settings
+from dicom_node.settings import Settings
 from dicom_node.study import StoredInstance, Study, load_outcomes, save_outcomes
 from models.analysis import Analysis
 
@@ -85,10 +85,6 @@ class Steps:
         self._data = settings.node.data_dir.absolute()
         self._analyses = analyses
 
-    @property
-    def destinations(self) -> tuple[Destination, ...]:
-        return self._settings.destinations
-
     def close_if_quiet(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Seconds to wait until the generation may be complete (0.0 = it is), and its priority."""
         quiet_seconds = self._settings.receive.quiet_seconds
@@ -136,7 +132,7 @@ class Steps:
         return made | {"seconds": fields["seconds"]}
 
     def report(self, study_uid: str, generation: int) -> dict[str, Any]:
-        """Findings to DICOM objects, on disk and in the index."""
+        """Findings to DICOM objects, on disk and in the index, each due at each destination."""
         with _stage("report", study_uid, generation) as fields:
             work, folder = self._work(study_uid, generation), self._results(study_uid, generation)
             with _written(folder) as scratch:
@@ -156,16 +152,19 @@ class Steps:
                 )
                 for item in written
             ]
-            index.record_results(self._engine, made, [each.name for each in self.destinations])
+            destinations = [each.name for each in self._settings.destinations]
+            index.record_results(self._engine, made, destinations)
             fields["objects"] = [result.kind for result in made]
-        return {"objects": len(made), "seconds": fields["seconds"]}
+        return {"objects": len(made), "due": destinations, "seconds": fields["seconds"]}
 
     def send(self, study_uid: str, generation: int, name: str) -> dict[str, Any]:
         """One attempt to deliver what a destination has not acknowledged yet.
 
         Returns ``retry``: the reason to try again, or nothing. Raises Declined, SettingsError.
         """
-        destination = next((each for each in self.destinations if each.name == name), None)
+        destination = next(
+            (each for each in self._settings.destinations if each.name == name), None
+        )
         if destination is None:
             raise SettingsError(f"destination {name} is no longer configured; results wait for it")
         due = index.results_due(self._engine, study_uid, generation, name)
@@ -229,8 +228,8 @@ def _analyzing(steps: Steps, ticket: Ticket) -> dict[str, Any]:
 
 def _reporting(steps: Steps, ticket: Ticket) -> dict[str, Any]:
     made = DBOS.run_step({"name": "report"}, steps.report, ticket.study_uid, ticket.generation)
-    for destination in steps.destinations:
-        name = destination.name
+    # As the step has recorded them: a replay under other settings must enqueue the same ones.
+    for name in made["due"]:
         attempt = {"turn": 0, "since": 0.0}
         ticket.enqueue("deliver", f"0:{name}", name, attempt, queue_partition_key=name)
     return made

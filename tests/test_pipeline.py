@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 
-from dicom_node import jobs
+from dicom_node import index, jobs
 from dicom_node.errors import NodeError
 from tests.conftest import (
     Pacs,
@@ -329,6 +329,33 @@ def test_nothing_is_left_over(node: RunningNode) -> None:
     assert list((node.data / "incoming").iterdir()) == []
     assert [path for path in node.data.rglob("*unfinished*")] == []
     assert node.rows("select count(*) from deliveries where status != 'delivered'") == [(0,)]
+
+
+def test_a_report_that_is_replayed_names_the_destinations_it_recorded(
+    pacs_factory: Callable[..., Pacs], tmp_path: Path
+) -> None:
+    """Cut off, and the settings changed meanwhile: nothing is "delivered" where nothing was due."""
+    old, new = pacs_factory("old"), pacs_factory("new")
+    paths = make_study(tmp_path / "sent", seed=50)
+    study_uid = study_uid_of(paths[0])
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    after.mkdir()
+    with start_node(before, old.destination) as node:
+        node.send(*paths)
+        wait_for_state(node, study_uid, "delivered")
+    (after / "data").symlink_to(before / "data")
+    with start_node(after, new.destination, old.destination) as node:
+        engine = index.open_engine(node.settings.node.database_url)
+        client = index.open_client(engine)
+        report = index.workflow_id(study_uid, 0, "report", "")
+        client.rewind_workflow(report, start_step=2, queue_name="cpu").get_result()
+        client.destroy()
+        engine.dispose()
+        job = wait_for_state(node, study_uid, "delivered")
+        assert [each.destination for each in job.deliveries] == ["old"]
+        found = node.rows("select workflow_uuid from workflow_status where name = 'deliver'")
+        assert found == [(index.workflow_id(study_uid, 0, "deliver", "0:old"),)]
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
