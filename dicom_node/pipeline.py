@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions, StepOptions
 
 from dicom_node import index
 from dicom_node.analyze import analyze_study, load_analyses
@@ -47,6 +47,9 @@ POLL_SECONDS = 0.25
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
 GIVE_UP_SECONDS = 72 * 3600.0
 """A weekend: an archive that was down on Friday evening is seen to on Monday."""
+
+DATABASE_ATTEMPTS = 12
+"""Of a step that the database failed, with pauses of 1, 2, 4 ... seconds: half an hour in all."""
 
 RECOVERIES = 5
 """A stage that kills its process this often is set aside; the worker lives on."""
@@ -204,30 +207,40 @@ class Steps:
         return self._data / "results" / study_uid / str(generation)
 
 
+def _options(name: str) -> StepOptions:
+    """A database that is away for a while is no reason to give a study up; all else is raised at once."""
+    return {
+        "name": name,
+        "retries_allowed": True,
+        "max_attempts": DATABASE_ATTEMPTS,
+        "should_retry": lambda error: isinstance(error, index.DATABASE_AWAY),
+    }
+
+
 def _assembling(steps: Steps, ticket: Ticket, turn: int) -> dict[str, Any]:
     of = (ticket.study_uid, ticket.generation)
-    state = DBOS.run_step({"name": "close"}, steps.close_if_quiet, *of)
+    state = DBOS.run_step(_options("close"), steps.close_if_quiet, *of)
     ticket = Ticket(*of, state["priority"])
     if state["wait_seconds"] > 0:
         # Not a sleep: that would keep a slot, and two slow scanners could stop all others.
         again = turn + 1
         ticket.enqueue("assemble", str(again), again, delay_seconds=state["wait_seconds"])
         return {"waiting": state["wait_seconds"]}
-    made = DBOS.run_step({"name": "assemble"}, steps.assemble, *of)
+    made = DBOS.run_step(_options("assemble"), steps.assemble, *of)
     if "refused" not in made:
         ticket.enqueue("analyze", "")
     return made
 
 
 def _analyzing(steps: Steps, ticket: Ticket) -> dict[str, Any]:
-    made = DBOS.run_step({"name": "analyze"}, steps.analyze, ticket.study_uid, ticket.generation)
+    made = DBOS.run_step(_options("analyze"), steps.analyze, ticket.study_uid, ticket.generation)
     if "refused" not in made:
         ticket.enqueue("report", "")
     return made
 
 
 def _reporting(steps: Steps, ticket: Ticket) -> dict[str, Any]:
-    made = DBOS.run_step({"name": "report"}, steps.report, ticket.study_uid, ticket.generation)
+    made = DBOS.run_step(_options("report"), steps.report, ticket.study_uid, ticket.generation)
     # As the step has recorded them: a replay under other settings must enqueue the same ones.
     for name in made["due"]:
         attempt = {"turn": 0, "since": 0.0}
@@ -237,7 +250,7 @@ def _reporting(steps: Steps, ticket: Ticket) -> dict[str, Any]:
 
 def _delivering(steps: Steps, ticket: Ticket, name: str, attempt: dict[str, Any]) -> dict[str, Any]:
     of = (ticket.study_uid, ticket.generation)
-    answer = DBOS.run_step({"name": "send"}, steps.send, *of, name)
+    answer = DBOS.run_step(_options("send"), steps.send, *of, name)
     if not answer["retry"]:
         return answer
     turn, since = attempt["turn"] + 1, attempt["since"] or answer["at"]

@@ -4,7 +4,10 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import socket
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -226,3 +229,49 @@ def make_study(folder: Path, seed: int = 0, slices: int = 4) -> tuple[Path, ...]
 
 def study_uid_of(path: Path) -> str:
     return str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
+
+
+class Postgres:
+    """A Postgres server of a test's own. Root may not run one, so it becomes postgres."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user:
+            shutil.chown(folder, self._user)
+        data, port = folder / "data", free_port()
+        subprocess.run(
+            [programs / "initdb", "-D", data, "-U", "node", "-A", "trust", "--no-sync"],
+            user=self._user,
+            check=True,
+            capture_output=True,
+        )
+        self._command = [programs / "postgres", "-D", data, "-p", str(port), "-k", folder]
+        self.url = f"postgresql+psycopg://node@127.0.0.1:{port}/postgres"
+        self.start()
+
+    def start(self) -> None:
+        self._server = subprocess.Popen(self._command, user=self._user, stderr=subprocess.DEVNULL)
+        wait_for(self._answers, "Postgres")
+
+    def stop(self) -> None:
+        self._server.send_signal(signal.SIGINT)  # its fast shutdown
+        self._server.wait()
+
+    def _answers(self) -> bool:
+        try:
+            with sa.create_engine(self.url, poolclass=sa.NullPool).connect():
+                return True
+        except sa.exc.OperationalError:
+            return False
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    """A running Postgres server."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL (initdb) is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        server = Postgres(found[-1].parent, Path(folder))
+        yield server
+        server.stop()

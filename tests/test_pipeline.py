@@ -2,16 +2,13 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_context
@@ -21,8 +18,8 @@ from dicom_node import index, jobs
 from dicom_node.errors import NodeError
 from tests.conftest import (
     Pacs,
+    Postgres,
     RunningNode,
-    free_port,
     make_study,
     start_node,
     study_uid_of,
@@ -177,44 +174,29 @@ def kill_and_recover(node: RunningNode, archive: Pacs, paths: tuple[Path, ...]) 
     assert {each.acknowledged for each in job.deliveries} == {2}
 
 
-@pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[str]:
-    """A Postgres server of this test's own; its URL. Root may not run one, so it becomes postgres."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("PostgreSQL (initdb) is not installed")
-    user = "postgres" if os.geteuid() == 0 else None
-    with tempfile.TemporaryDirectory() as folder:
-        if user:
-            shutil.chown(folder, user)
-        data, port = f"{folder}/data", free_port()
-        subprocess.run(
-            [found[-1], "-D", data, "-U", "node", "-A", "trust", "--no-sync"],
-            user=user,
-            check=True,
-            capture_output=True,
-        )
-        command = [found[-1].with_name("postgres"), "-D", data, "-p", str(port), "-k", folder]
-        url = f"postgresql+psycopg://node@127.0.0.1:{port}/postgres"
-        with subprocess.Popen(command, user=user, stderr=subprocess.DEVNULL) as server:
-            try:
-                wait_for(lambda: answers(url), "Postgres")
-                yield url
-            finally:
-                server.send_signal(signal.SIGINT)  # its fast shutdown
+@pytest.mark.peer
+def test_a_database_that_is_away_for_a_while_stops_no_study(
+    postgres: Postgres, pacs: Pacs, tmp_path: Path
+) -> None:
+    def answer(sop_uid: str) -> int:
+        if not pacs.arrivals:  # the first object has arrived, and cannot be recorded
+            postgres.stop()
+        return 0x0000
 
-
-def answers(url: str) -> bool:
-    try:
-        with sa.create_engine(url, poolclass=sa.NullPool).connect():
-            return True
-    except sa.exc.OperationalError:
-        return False
+    pacs.answer = answer
+    with start_node(tmp_path, pacs.destination, database=postgres.url) as node:
+        paths = make_study(tmp_path / "sent", seed=42)
+        node.send(*paths)
+        wait_for(lambda: pacs.arrivals, "a delivery")
+        postgres.start()
+        job = wait_for_state(node, study_uid_of(paths[0]), "delivered")
+        assert [each.acknowledged for each in job.deliveries] == [2]
+        assert len(pacs.kept) == 2
 
 
 @pytest.mark.peer
-def test_the_same_on_postgres(postgres: str, pacs: Pacs, tmp_path: Path) -> None:
-    with start_node(tmp_path, pacs.destination, database=postgres) as node:
+def test_the_same_on_postgres(postgres: Postgres, pacs: Pacs, tmp_path: Path) -> None:
+    with start_node(tmp_path, pacs.destination, database=postgres.url) as node:
         kill_and_recover(node, pacs, make_study(tmp_path / "sent", seed=40))
         late = make_study(tmp_path / "late", seed=41, slices=5)
         node.send(*late[:4])

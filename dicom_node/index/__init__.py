@@ -17,6 +17,7 @@ from dicom_node.index.arrivals import (
 )
 from dicom_node.index.database import (
     APPLICATION,
+    DATABASE_AWAY,
     DATABASE_ERRORS,
     migrate_progress,
     open_client,
@@ -27,6 +28,7 @@ from dicom_node.index.tables import METADATA, deliveries, instances, results, st
 
 __all__ = [
     "APPLICATION",
+    "DATABASE_AWAY",
     "DATABASE_ERRORS",
     "METADATA",
     "PAST",

@@ -1,18 +1,43 @@
 """The node's database: SQLite on one machine, Postgres on several, one set of tables beside those of DBOS."""
 
+import sqlite3
+import sys
 from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, error
 from sqlalchemy.dialects import postgresql, sqlite
 
+from dicom_node.errors import SettingsError
+
 APPLICATION = "dicom-node"
 DATABASE_ERRORS = (sa.exc.SQLAlchemyError, error.DBOSException, ImportError)
 """What a database that is away, foreign or without its driver raises."""
 
+DATABASE_AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+"""What passes when the database is there again, or less busy."""
+
+
+def too_old(python: tuple[int, ...], library: tuple[int, ...]) -> str:
+    """Why this SQLite cannot be used, or "". From Python 3.12 on DBOS asks it for ``unixepoch('subsec')``."""
+    if python < (3, 12) or library >= (3, 42):
+        return ""
+    found = ".".join(map(str, library))
+    return (
+        f"Python 3.12 and later need SQLite 3.42 or later, and this Python was built with {found}; use the "
+        "distribution's own Python, Python 3.11, or Postgres (node.database)"
+    )
+
 
 def open_engine(url: str, busy_seconds: float = 30.0) -> sa.Engine:
-    """Connect to the node's database; on SQLite with the settings that survive a power loss."""
+    """Connect to the node's database; on SQLite with the settings that survive a power loss.
+
+    Raises SettingsError when this Python's SQLite is too old.
+    """
+    if url.startswith("sqlite") and (
+        reason := too_old(sys.version_info, sqlite3.sqlite_version_info)
+    ):
+        raise SettingsError(reason)
     if not url.startswith("sqlite"):
         options = {"connect_args": {"connect_timeout": int(busy_seconds)}, "pool_pre_ping": True}
         return sa.create_engine(url, pool_size=20, max_overflow=10, **options)

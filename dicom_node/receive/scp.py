@@ -9,7 +9,6 @@ import uuid
 from pathlib import Path
 from typing import Any, cast
 
-import sqlalchemy as sa
 from dbos import DBOSClient
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
@@ -41,8 +40,6 @@ BUSY_SECONDS = 10.0
 HOUSEKEEPING_SECONDS, AFTER_FAILURE_SECONDS = 0.2, 10.0
 ABANDONED_SECONDS = 3600.0
 """An unfinished instance to which nothing was added for so long will not be finished."""
-
-DATABASE_AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
 
 
 class Receiver:
@@ -170,7 +167,7 @@ class Receiver:
         except DuplicateInstance:
             keep(kept, self._folders.quarantine, sop_uid)
             raise
-        except DATABASE_AWAY as error:
+        except index.DATABASE_AWAY as error:
             raise StoreFull(sop_uid, "the database is away or busy") from error
         return arrival, new
 
@@ -184,7 +181,7 @@ class Receiver:
             try:
                 self._release_ended()
                 self._sweep()
-            except (*DATABASE_AWAY, OSError) as error:
+            except (*index.DATABASE_AWAY, OSError) as error:
                 _log("housekeeping failed", reason=type(error).__name__)
                 self._stopping.wait(AFTER_FAILURE_SECONDS)
 
