@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import text
 
+from dicom_node import index
 from dicom_node.analyze import load_analyses
 from dicom_node.deliver import echo
-from dicom_node.errors import DeliveryError, NodeError
+from dicom_node.errors import DeliveryError, NodeError, SettingsError
 from dicom_node.settings import Destination, Settings
 
 FREE_BYTES = 5 * 1024**3
@@ -64,13 +64,15 @@ def _disk(data_dir: Path) -> Iterator[Check]:
 def _database(settings: Settings) -> Check:
     url = settings.node.database_url
     path = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite:") and not path.exists():
-        return Check("database", True, f"SQLite, made at the first start: {path}")
     try:
-        engine = create_engine(url)
+        engine = index.open_engine(url)
+        if url.startswith("sqlite:") and not path.exists():
+            return Check("database", True, f"SQLite, made at the first start: {path}")
         with engine.connect() as connection:
             connection.execute(text("select 1"))
-    except (SQLAlchemyError, ArgumentError, ImportError) as error:
+    except SettingsError as error:
+        return Check("database", False, str(error))
+    except index.DATABASE_ERRORS as error:
         reason = str(error).splitlines()[0]
         return Check("database", False, f"node.database cannot be reached: {reason}")
     return Check("database", True, f"{engine.dialect.name} answers")

@@ -35,7 +35,7 @@ def open_engine(url: str, busy_seconds: float = 30.0) -> sa.Engine:
     Raises SettingsError when this Python's SQLite is too old.
     """
     if url.startswith("sqlite") and (
-        reason := too_old(sys.version_info, sqlite3.sqlite_version_info)
+        reason := too_old(sys.version_info[:3], sqlite3.sqlite_version_info)
     ):
         raise SettingsError(reason)
     if not url.startswith("sqlite"):
