@@ -13,7 +13,13 @@ def load_analyses(paths: Sequence[str], settings: Analyze) -> tuple[Analysis, ..
 
     Raises SettingsError when there is no such analysis or device, WeightsMismatch when its weights are wrong.
     """
-    return tuple(_prepared(path, settings) for path in paths)
+    analyses = tuple(_prepared(path, settings) for path in paths)
+    names = [analysis.name for analysis in analyses]
+    if len(set(names)) < len(names):
+        raise SettingsError(
+            f"node.analyses: two are called alike ({', '.join(names)}); name each once"
+        )
+    return analyses
 
 
 def _prepared(path: str, settings: Analyze) -> Analysis:

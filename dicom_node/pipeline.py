@@ -347,6 +347,7 @@ def _written(folder: Path) -> Iterator[Path]:
     scratch.mkdir(parents=True)
     yield scratch
     _sync_files(scratch)
+    sync_folder(scratch)
     shutil.rmtree(folder, ignore_errors=True)
     scratch.replace(folder)
     sync_folder(folder.parent)

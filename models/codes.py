@@ -9,7 +9,6 @@ PRIVATE_SCHEME = "99LAYER"
 
 # Categories and places: CID 7150, CID 4
 TISSUE = Code("85756007", "SCT", "Tissue")
-ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 LUMBAR_REGION = Code("52612000", "SCT", "Lumbar region")
 
 # Tissues: CID 7191, CID 7192
@@ -35,10 +34,8 @@ MEDIAN = Code("373099004", "SCT", "Median")
 
 # Units: CID 7181. Liters and m/s are not in it.
 MM = Code("mm", "UCUM", "mm")
-MM3 = Code("mm3", "UCUM", "cubic millimeter")
 CM3 = Code("cm3", "UCUM", "cubic centimeter")
 CM_PER_S = Code("cm/s", "UCUM", "centimeter/second")
-KPA = Code("kPa", "UCUM", "kPa")
 PERCENT = Code("%", "UCUM", "Percent")
 NO_UNITS = Code("1", "UCUM", "no units")
 RATIO = Code("{ratio}", "UCUM", "ratio")

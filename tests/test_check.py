@@ -13,11 +13,6 @@ from dicom_node.index.database import too_old
 from dicom_node.settings import Analyze, Destination, Node, Receive, Settings
 from tests.conftest import Pacs
 
-# pynetdicom does not close its socket when nobody listens
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 
 def looked_at(settings: Settings) -> dict[str, Check]:
     return {item.what: item for item in check(settings)}
@@ -76,6 +71,7 @@ def test_a_port_that_somebody_else_holds_is_named(settings: Settings) -> None:
         (lambda s: replace(s.node, database="nonsense"), "database", "reached"),
         (lambda s: replace(s.node, analyses=("models.knee:analysis",)), "analyses", "models.knee"),
         (lambda s: replace(s.node, analyses=("models.layer:missing",)), "analyses", "missing"),
+        (lambda s: replace(s.node, analyses=s.node.analyses * 2), "analyses", "called alike"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_key(

@@ -17,11 +17,6 @@ from dicom_node.errors import Busy, Declined, Unreachable
 from dicom_node.settings import Destination
 from tests.conftest import Pacs, free_port, make_study, peer, wait_for
 
-# pynetdicom does not close its socket when nobody listens
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, ...]:

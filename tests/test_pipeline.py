@@ -26,11 +26,6 @@ from tests.conftest import (
     wait_for,
 )
 
-# pynetdicom does not close its socket when nobody listens
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningNode, Pacs, Pacs]]:

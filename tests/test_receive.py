@@ -30,8 +30,6 @@ from tests.conftest import RunningNode, make_study, peer, start_node, study_uid_
 US = str(UltrasoundImageStorage)
 
 pytestmark = [
-    # pynetdicom does not close its socket when nobody listens
-    pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"),
     # our own bad UIDs come back in the answer
     pytest.mark.filterwarnings("ignore:Invalid value for VR UI"),
 ]

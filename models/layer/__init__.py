@@ -15,7 +15,14 @@ from models.findings import Findings, Flag, Run, Segmentation
 from models.layer import concepts
 from models.layer.labels import SEGMENTS
 from models.layer.reasons import attribute, decide
-from models.layer.sizes import has_shear_wave, measure, shear_flags, size_flags, size_measurements
+from models.layer.sizes import (
+    has_shear_wave,
+    measure,
+    shear_flags,
+    size_flags,
+    size_measurements,
+    source_flags,
+)
 from models.layer.weights import Classifier, Weights, load_weights
 from models.scan import Scan
 from models.steps.classify import build_case, classify
@@ -92,6 +99,7 @@ class LayerAnalysis:
         reasons = attribute(pain.network, case, layers.labelmap)
         flags = [Flag(concepts.SIMULATED, weights.statement)]
         flags += [*size_flags(scan, sizes, layers.reordered), *shear_flags(scan, sizes)]
+        flags += source_flags(scan)
         return Findings(
             Segmentation(SEGMENTS, layers.labelmap),
             (decide(logit, probability),),

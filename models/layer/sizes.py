@@ -137,6 +137,16 @@ def _geometry_flags(scan: Scan) -> Iterator[Flag]:
         )
 
 
+def source_flags(scan: Scan) -> Iterator[Flag]:
+    """What those who put the scan together had to leave out, or noticed."""
+    if reason := scan.facts.get("shear_wave_left_out"):
+        yield Flag(concepts.SHEAR_LEFT_OUT, f"Only the B-mode was analyzed; shear wave: {reason}.")
+    if note := scan.facts.get("geometry_notes"):
+        yield Flag(concepts.GEOMETRY_NOTE, f"Geometry: {note}.")
+    if scan.facts.get("lossy"):
+        yield Flag(concepts.LOSSY, "The images were compressed with loss before they arrived.")
+
+
 def _implausible(size: Size) -> bool:
     low, high = PLAUSIBLE_MM[size.layer]
     return bool(size.statistics and not size.cut and not low <= size.statistics.mean <= high)

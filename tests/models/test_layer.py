@@ -260,3 +260,22 @@ def test_missing_weights_are_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(WeightsError, match=name):
         LayerAnalysis(folder).run(_scan(NOISE))
+
+
+@pytest.mark.parametrize(
+    ("fact", "text", "code"),
+    [
+        ("shear_wave_left_out", "kPa of unknown kind", concepts.SHEAR_LEFT_OUT),
+        ("geometry_notes", "two spacings disagree", concepts.GEOMETRY_NOTE),
+        ("lossy", "yes", concepts.LOSSY),
+    ],
+)
+def test_what_was_noticed_on_the_way_is_a_reason_to_distrust(folder, fact, text, code):
+    scan = _scan(NOISE)
+    layer = LayerAnalysis(folder)
+    assert code not in [flag.code for flag in layer.run(scan).flags]
+    told = [
+        flag for flag in layer.run(replace(scan, facts={fact: text})).flags if flag.code == code
+    ]
+    assert len(told) == 1
+    assert text in told[0].sentence or text == "yes"
