@@ -213,8 +213,8 @@ def _conclude(arrived: Path, page: Path, console: Console) -> int:
         f"sent       {folder / 'sent'} (DICOM and truth)\n"
         f"received   {arrived} (SEG, SR, Parametric Map)\n"
         f"log        {folder / 'node.log'}\n\n"
-        "next       dicom-node check --config config/node.toml\n"
-        "           dicom-node serve --config config/node.toml",
+        f"next       {sys.argv[0]} check --config config/node.toml\n"
+        f"           {sys.argv[0]} serve --config config/node.toml",
         soft_wrap=True,
     )
     return 0
