@@ -116,6 +116,11 @@ def test_a_layer_without_a_line_is_listed_without_a_caliper(tmp_path):
     identifiers = [tracking(group)[0] for group in groups(report)]
     assert sum(name.startswith(f"{TOOL}Length") for name in identifiers) == 5
     assert identifiers.count("layer-3 Superficial fascial membrane") == 2
+    # What OHIF would load as a rectangle or a probe: a line of four or five points, or a point.
+    for quiet in (g for g in groups(report) if not tracking(g)[0].startswith(TOOL)):
+        outlines = [item for item in quiet.ContentSequence if item.ValueType == "SCOORD"]
+        assert all(item.GraphicType == "POLYLINE" for item in outlines)
+        assert all(len(item.GraphicData) // 2 > 5 for item in outlines)
 
 
 def test_pixels_that_are_not_square_keep_calipers_where_viewers_draw_them_right(tmp_path):

@@ -82,7 +82,11 @@ def caliper(origin: Origin, measurement: Measurement) -> tuple[Region, float] | 
 
 
 def analyzed_region(origin: Origin) -> Region:
-    """The outline of what was analyzed, as a closed line on the middle one of the segmented slices."""
+    """The outline of what was analyzed, as a closed line on the middle one of the segmented slices.
+
+    One point more than the corners need: OHIF 3.13 takes a closed line of four corners below a group without
+    a number for a rectangle drawn by hand, and then shows its area and brightest pixel as the measurement.
+    """
     position = middle_slice(origin)
     valid = origin.acquisition.scan.valid[position]
     rows, columns = (np.flatnonzero(valid.any(axis=axis)) for axis in (1, 0))
@@ -90,8 +94,8 @@ def analyzed_region(origin: Origin) -> Region:
         rows, columns = (np.arange(length) for length in valid.shape)
     top, bottom = rows[0] + CENTER, rows[-1] + CENTER
     left, right = columns[0] + CENTER, columns[-1] + CENTER
-    corners = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
-    points = np.array(corners, dtype=np.float64)
+    corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+    points = np.array([*corners, [left, (top + bottom) / 2], [left, top]], dtype=np.float64)
     return Region(GraphicTypeValues.POLYLINE, points, image_of(origin, position))
 
 
