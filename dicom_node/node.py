@@ -24,7 +24,7 @@ from typing import IO, Any
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.logs import log, write_logs
 from dicom_node.migrations import MIGRATION_ERRORS, migrate
-from dicom_node.role import ROLES
+from dicom_node.role import READY_LINE, ROLES
 from dicom_node.settings import Settings
 
 READY_SECONDS = 120.0
@@ -162,6 +162,8 @@ class Node:
     def _listen(self, child: _Child, lines: IO[str]) -> None:
         """A role says one thing on its standard output: that it is ready, and where."""
         for line in lines:
+            if not line.startswith(READY_LINE):
+                continue  # a library's words; unread, they would fill the pipe and stop the role
             told: dict[str, Any] = json.loads(line)
             self._port = told.get("port", self._port)
             child.ready.set()

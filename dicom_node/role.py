@@ -24,6 +24,9 @@ from dicom_node.settings import Settings, load
 QUEUES = {"work": ["cpu", "deliver"], "infer": ["gpu"]}
 ROLES = ("receive", *QUEUES)
 
+READY_LINE = '{"event": "ready"'
+"""How the one line begins that a role says on its standard output."""
+
 LOCK_SECONDS = 20.0
 """The previous process of this role may still be finishing its last step."""
 
