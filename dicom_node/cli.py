@@ -244,3 +244,8 @@ def main() -> None:
     except NodeError as error:
         print(f"dicom-node: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, SettingsError) else 1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"dicom-node: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)

@@ -72,6 +72,13 @@ def test_wrong_usage_is_exit_2_without_a_traceback(arguments: list[str], tmp_pat
     assert done.stderr.strip()
 
 
+def test_a_folder_that_cannot_be_written_is_named_in_one_line() -> None:
+    done = run("phantom", "--out", "/proc/nowhere", "--size", "4x64x64")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "/proc/nowhere" in done.stderr
+
+
 def test_phantom_writes_a_study_and_its_truth(phantom: Path) -> None:
     truth = json.loads((phantom / "truth" / "truth.json").read_text())
     assert truth["seed"] == 7
