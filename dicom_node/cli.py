@@ -72,7 +72,7 @@ def serve(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
-    seed: Annotated[int, typer.Option(help="Seed of the synthetic study.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic study.")] = 0,
 ) -> None:
     """Watch one synthetic study travel: scanner -> node -> archive, over real DICOM connections."""
     raise typer.Exit(_call("dicom_node.demo:demo", out, seed))

@@ -52,7 +52,7 @@ class PhantomOrder:
     form: str = "enhanced"
     encoding: str = "explicit"
     shear_wave: bool = True
-    seed: int = 8
+    seed: int = 0
     size: str = "64x192x192"
 
 

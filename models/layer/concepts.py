@@ -37,6 +37,7 @@ TERMS = {
 SIMULATED = private("SIMULATED", "Trained on simulated data")
 MISSING = private("LAYER-MISSING", "Layer not found")
 THIN_COVERAGE = private("COVERAGE-LOW", "Layer measured in few columns")
+TOO_FEW = private("COLUMNS-TOO-FEW", "Too few columns to measure")
 ORDER = private("ORDER", "Order of layers put right")
 TRUNCATED = private("TRUNCATED", "Muscle cut off by the image")
 IMPLAUSIBLE = private("IMPLAUSIBLE", "Thickness outside plausible limits")

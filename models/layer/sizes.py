@@ -28,6 +28,7 @@ from models.steps.measure import (
 
 TRUNCATED_SHARE = 0.5  # of the muscle's columns: then its thickness is that of the image
 LEAST_COVERAGE = 0.8
+REPORTED_COVERAGE = 0.05  # a thickness of fewer columns would be that of a few pixels
 MOST_REORDERED = 0.02  # of voxels: more, and the network was at a loss somewhere
 LEAST_SHEAR_VOXELS = 50
 SHEAR_RESOLUTION_MM = 3.0  # thinner layers read wrong: Sci Rep 2023;13:815
@@ -82,7 +83,7 @@ def size_measurements(scan: Scan, sizes: Sizes) -> Iterator[Measurement]:
     measured = [size.plane for size in sizes.layers if size.statistics]
     frame = caliper_slice(measured)
     for size in sizes.layers:
-        if size.statistics and frame is not None:
+        if size.statistics and frame is not None and not _too_few(size):
             yield from _caliper(size, size.statistics, frame, sizes.ground)
             yield from _thickness(size, size.statistics, sizes.ground)
         mask = sizes.ground.labelmap == size.layer
@@ -107,6 +108,12 @@ def size_flags(scan: Scan, sizes: Sizes, reordered: float) -> Iterator[Flag]:
         yield Flag(
             concepts.THIN_COVERAGE,
             f"Measured in less than {LEAST_COVERAGE:.0%} of the columns: {_list(thin)}.",
+        )
+    few = [_label(size) for size in sizes.layers if _too_few(size)]
+    if few:
+        yield Flag(
+            concepts.TOO_FEW,
+            f"Seen whole in less than {REPORTED_COVERAGE:.0%} of the columns, so no thickness: {_list(few)}.",
         )
     if reordered > MOST_REORDERED:
         yield Flag(
@@ -145,6 +152,11 @@ def source_flags(scan: Scan) -> Iterator[Flag]:
         yield Flag(concepts.GEOMETRY_NOTE, f"Geometry: {note}.")
     if scan.facts.get("lossy"):
         yield Flag(concepts.LOSSY, "The images were compressed with loss before they arrived.")
+
+
+def _too_few(size: Size) -> bool:
+    """Whether what was measured is a handful of columns, such as a skin that begins above the image."""
+    return not size.statistics or size.statistics.coverage < REPORTED_COVERAGE
 
 
 def _implausible(size: Size) -> bool:

@@ -14,6 +14,7 @@ from models.findings import Findings
 from models.layer import LayerAnalysis, WeightsError, analysis, concepts
 from models.layer.labels import MUSCLE, SEGMENTS
 from models.layer.network import PainNetwork, SegmentationNetwork
+from models.layer.sizes import measure, size_flags, size_measurements
 from models.layer.weights import (
     CARD,
     FILE,
@@ -279,3 +280,22 @@ def test_what_was_noticed_on_the_way_is_a_reason_to_distrust(folder, fact, text,
     ]
     assert len(told) == 1
     assert text in told[0].sentence or text == "yes"
+
+
+def test_a_layer_seen_whole_in_a_few_columns_has_no_thickness():
+    labels = np.zeros((4, 60, 50), np.uint8)
+    labels[:, :12], labels[:, 12:30], labels[:, 30:34] = 1, 2, 3
+    labels[0, 0, 7] = 0  # the skin begins inside the image in one column of 200
+    scan = Scan(
+        np.zeros((1, *labels.shape), np.float32),
+        ("b-mode",),
+        ("1",),
+        np.ones(labels.shape, np.bool_),
+        np.diag([0.5, 0.2, 0.2, 1]),
+        Geometry("measured", "measured", "measured"),
+    )
+    sizes = measure(scan, labels)
+    thick = [m.segment for m in size_measurements(scan, sizes) if m.quantity == codes.THICKNESS]
+    assert set(thick) == {2, 3}
+    (told,) = [flag for flag in size_flags(scan, sizes, 0.0) if flag.code == concepts.TOO_FEW]
+    assert "dermis" in told.sentence
