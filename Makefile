@@ -33,7 +33,7 @@ clean:
 # torch first, alone and at its exact pin: asked for by another package, pip may choose a build of several GB.
 .venv/.ready: constraints.txt pyproject.toml
 	@echo "Setting up .venv (once, a few minutes)"
-	$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else 'Python 3.11 to 3.13 is needed; name one with PYTHON=')"
+	@$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else 'Python 3.11 to 3.13 is needed; name one with PYTHON=')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[test]"

@@ -187,7 +187,8 @@ def _show(outcome: Outcome, truth: dict[str, Any], console: Console) -> None:
         next((c for c in everything if c.name.lower().startswith(word)), None) for word in SHOWN
     )
     columns = [column for column in found if column]
-    table = Table("layer", "true thickness", *SHOWN.values())
+    title = ("layer", "true thickness", *SHOWN.values())
+    table = Table(*title, caption="-: not measured or not known; report.html says why")
     for segment in findings.segmentation.segments:
         known = true_thickness_mm(truth, segment)
         cells = [column.cells.get(segment.number, "-") for column in columns]

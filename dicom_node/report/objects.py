@@ -33,8 +33,8 @@ class Written:
 def write_objects(study: Study, outcomes: Sequence[Outcome], folder: Path) -> tuple[Written, ...]:
     """Write segmentation, measurements and maps of every outcome, or the reason why there are none.
 
-    The same study and outcomes give the same bytes. Raises ReportError naming the study when an object made of
-    findings, read back, does not say what they say; a refusal is one sentence and is not read back.
+    The same study and outcomes give the same bytes. Raises ReportError naming the study when an object
+    made of findings, read back, does not say what they say. A refusal, one sentence, is not read back.
     """
     written: list[Written] = []
     for outcome in outcomes:
