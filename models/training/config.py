@@ -3,9 +3,9 @@
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 
 class ConfigError(Exception):
@@ -43,8 +43,32 @@ class PainConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteConfig:
+    """[site]: fine-tuning on a site's own data; grid, batch and loss are those of [segment]."""
+
+    start: str
+    validation_share: float
+    steps: int
+    learning_rate: float
+    checkpoint_steps: int
+    validation_steps: int
+    patience: int
+
+    def __post_init__(self) -> None:
+        if self.start not in ("shipped", "scratch"):
+            raise ConfigError(f'site.start is {self.start!r}; allowed: "shipped", "scratch"')
+        if not 0 < self.validation_share < 1:
+            raise ConfigError(f"site.validation_share is {self.validation_share}; allowed: 0 to 1")
+        counts = (self.steps, self.checkpoint_steps, self.validation_steps, self.patience)
+        if min(counts) < 1:
+            raise ConfigError(
+                "site: steps, checkpoint_steps, validation_steps, patience: 1 or more"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """The whole file, and the digest of its values."""
+    """The whole file; ``sha256`` is of all values but [site], which the shipped weights never saw."""
 
     seed: int
     cohort: int
@@ -53,6 +77,12 @@ class Config:
     segment: SegmentConfig
     pain: PainConfig
     sha256: str = ""
+    site: SiteConfig | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all values, [site] among them; how many processes there are changes no result."""
+        return hashlib.sha256(repr(replace(self, processes=1)).encode()).hexdigest()
 
 
 def load(path: Path) -> Config:
@@ -61,7 +91,8 @@ def load(path: Path) -> Config:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    values = json.dumps(table, sort_keys=True).encode()  # a comment changes nothing
+    shared = {key: value for key, value in table.items() if key != "site"}
+    values = json.dumps(shared, sort_keys=True).encode()  # a comment changes nothing
     table["sha256"] = hashlib.sha256(values).hexdigest()
     config: Config = _build(Config, table, f"{path}: ")
     return config
@@ -69,7 +100,8 @@ def load(path: Path) -> Config:
 
 def _build(kind: Any, table: dict[str, Any], where: str) -> Any:
     known = {item.name for item in fields(kind)}
-    if wrong := sorted(set(table) ^ known):
+    needed = {item.name for item in fields(kind) if item.default is MISSING}
+    if wrong := sorted((set(table) - known) | (needed - set(table))):
         raise ConfigError(f"{where}unknown or missing: {', '.join(wrong)}")
     hints = get_type_hints(kind)
     return kind(
@@ -78,6 +110,7 @@ def _build(kind: Any, table: dict[str, Any], where: str) -> Any:
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
+    hint = next((part for part in get_args(hint) if is_dataclass(part)), hint)  # X | None
     if is_dataclass(hint):
         if not isinstance(value, dict):
             raise ConfigError(f"{where}must be a table")
