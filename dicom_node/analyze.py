@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from dicom_node.errors import SettingsError, WeightsMismatch
-from dicom_node.settings import Analyze
+from dicom_node.settings import Analyze, OtherWeights
 from dicom_node.study import Outcome, Study
-from models.analysis import Analysis, Refusal, WeightsError, load
+from models.analysis import Analysis, Refusal, Retrainable, WeightsError, load
 
 
 def load_analyses(paths: Sequence[str], settings: Analyze) -> tuple[Analysis, ...]:
@@ -15,6 +15,11 @@ def load_analyses(paths: Sequence[str], settings: Analyze) -> tuple[Analysis, ..
     """
     analyses = tuple(_prepared(path, settings) for path in paths)
     names = [analysis.name for analysis in analyses]
+    for other in settings.weights if paths else ():
+        if other.analysis not in names:
+            raise SettingsError(
+                f"analyze.weights: no analysis {other.analysis!r}; there is: {', '.join(names)}"
+            )
     if len(set(names)) < len(names):
         raise SettingsError(
             f"node.analyses: two are called alike ({', '.join(names)}); name each once"
@@ -24,7 +29,7 @@ def load_analyses(paths: Sequence[str], settings: Analyze) -> tuple[Analysis, ..
 
 def _prepared(path: str, settings: Analyze) -> Analysis:
     try:
-        analysis = load(path)
+        analysis = _with_weights(load(path), settings.weights)
         analysis.prepare(settings.device, settings.threads)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise SettingsError(f"node.analyses: {path!r} cannot be loaded: {error}") from error
@@ -32,6 +37,18 @@ def _prepared(path: str, settings: Analyze) -> Analysis:
         raise SettingsError(f"analyze.device: {error}") from error
     except WeightsError as error:
         raise WeightsMismatch(f"{path}: {error}") from error
+    return analysis
+
+
+def _with_weights(analysis: Analysis, others: Sequence[OtherWeights]) -> Analysis:
+    """The analysis with the weights that the site names for it, else with its own."""
+    for other in others:
+        if other.analysis == analysis.name:
+            if not isinstance(analysis, Retrainable):
+                raise SettingsError(
+                    f"analyze.weights: the analysis {analysis.name!r} takes no other weights"
+                )
+            return analysis.with_weights(other.folder)
     return analysis
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from dicom_node import __version__
 from dicom_node.errors import NodeError, SettingsError
-from dicom_node.settings import load
+from dicom_node.settings import Settings, load
 
 RESEARCH_USE = "Research use only. Not a medical device."
 app = typer.Typer(
@@ -136,10 +136,43 @@ def train(
     analysis: Analysis,
     out: Annotated[Path, typer.Option(help="Folder for weights, curves and card.")] = Path("runs"),
     config: Annotated[Path, typer.Option(help="How to train.")] = Path("config/layer.toml"),
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your own data: DICOM with SEG, or NIfTI pairs, beside subjects.csv. Without it: the "
+            "simulator.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    node: Annotated[
+        Path | None,
+        typer.Option(help="The node's TOML, for geometry that it declares of a scanner."),
+    ] = None,
 ) -> None:
-    """Train an analysis on the simulator; shows progress and writes weights with their card."""
+    """Train an analysis; shows progress, writes weights with their card.
+
+    With --data: fine-tunes on a site's own images and masks. The same command continues what was cut off.
+    """
     _known(analysis, "models.training")
-    _call("models.training:main", analysis, config, out)
+    try:
+        if data is None:
+            _call("models.training:main", analysis, config, out)
+        else:
+            _train_site(data, config, load(node), out)
+    except import_module("models.training.config").TrainingError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _train_site(data: Path, config: Path, settings: Settings, out: Path) -> None:
+    """Make examples of the DICOM in ``data``, where there is any, and fine-tune on them."""
+    words = _call("models.training.subjects:read_words", data)
+    examples = out / import_module("models.training.site").EXAMPLES
+    for line in _call(
+        "dicom_node.examples:write_examples", data, examples, words.layers, settings.sources
+    ):
+        typer.echo(line)
+    _call("models.training.site:train_site", config, data, out)
 
 
 @app.command()

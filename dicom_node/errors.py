@@ -9,6 +9,7 @@ NodeError
  |- StudyError               instances that cannot become a Scan
  |   |- GeometryUnknown      |- UnsupportedPixels   |- Incomplete
  |- AnalysisError            |- WeightsMismatch
+ |- ExamplesError            DICOM that cannot become training examples
  |- ReportError              an object that cannot be written rightly
  |- DeliveryError            a destination did not take the results
      |- Unreachable          retried                 |- Busy         retried (0xA7xx)
@@ -96,6 +97,10 @@ class AnalysisError(NodeError):
 
 class WeightsMismatch(AnalysisError):
     """The weights file is not the one its card names."""
+
+
+class ExamplesError(NodeError):
+    """A SEG or its segment cannot become the labels of a scan; names both."""
 
 
 class ReportError(NodeError):

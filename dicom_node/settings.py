@@ -37,6 +37,10 @@ def _is_orientation(values: tuple[float, ...]) -> bool:
     )
 
 
+def _is_named(folder: Path) -> bool:
+    return folder != Path()
+
+
 def _between(low: float, high: float) -> Allowed:
     return Allowed(f"{low} to {high}", lambda number: low <= number <= high)
 
@@ -123,11 +127,22 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherWeights:
+    """[[analyze.weights]]: a folder with weights and card that an analysis takes in place of its own."""
+
+    analysis: str = _key("", "name of a configured analysis, e.g. layer", NOT_EMPTY)
+    folder: Path = _key(Path(), "as `train` writes it; not empty", Allowed("a folder", _is_named))
+
+
+@dataclass(frozen=True, slots=True)
 class Analyze:
-    """[analyze]: where the networks run."""
+    """[analyze]: where the networks run, and with which weights."""
 
     device: str = _key("auto", "a GPU where there is one", _one_of("auto", "cpu", "cuda"))
     threads: int = _key(0, "processor threads of one analysis; 0 = all", _between(0, 256))
+    weights: tuple[OtherWeights, ...] = _key(
+        (), "weights of the site's own training; else the shipped"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +259,7 @@ def _check(part: Any, file: str, section: str) -> None:
         value, key = getattr(part, item.name), _join(section, item.name)
         if is_dataclass(value):
             _check(value, file, key)
-        elif item.name in ("destinations", "sources"):
+        elif item.name in ("destinations", "sources", "weights"):
             for number, entry in enumerate(value):
                 _check(entry, file, f"{key}[{number}]")
         elif (allowed := item.metadata.get("allowed")) and not allowed.test(value):
@@ -256,3 +271,9 @@ def _check_names(settings: Settings, file: str) -> None:
     for name in names:
         if names.count(name) > 1:
             raise SettingsError(f"{file}: two destinations are called {name!r}; names must differ")
+    analyses = [other.analysis for other in settings.analyze.weights]
+    for name in analyses:
+        if analyses.count(name) > 1:
+            raise SettingsError(
+                f"{file}: analyze.weights names {name!r} twice; one folder for each"
+            )

@@ -1,6 +1,7 @@
 """The seam: what an analysis is, and how one is loaded by its import path."""
 
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from models.findings import Findings
@@ -35,6 +36,15 @@ class Analysis(Protocol):
 
         Raises WeightsError, and RuntimeError for a device that is not there.
         """
+        ...
+
+
+@runtime_checkable
+class Retrainable(Analysis, Protocol):
+    """An analysis that can take other weights than those beside it."""
+
+    def with_weights(self, folder: Path) -> Analysis:
+        """The same analysis with the weights of a folder, which ``prepare`` loads and checks."""
         ...
 
 

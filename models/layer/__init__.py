@@ -51,6 +51,9 @@ class LayerAnalysis:
         self._device = "cpu"
         self._weights: Weights | None = None
 
+    def with_weights(self, folder: Path) -> "LayerAnalysis":
+        return LayerAnalysis(folder)
+
     def accepts(self, scan: Scan) -> bool:
         return scan.modality == "US" and "b-mode" in scan.channels
 

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 
-class ConfigError(Exception):
+class TrainingError(Exception):
+    """A training cannot be begun or continued, for a reason that the person who asked for it can mend."""
+
+
+class ConfigError(TrainingError):
     """The training configuration cannot be used; says which key."""
 
 

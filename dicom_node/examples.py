@@ -1,0 +1,217 @@
+"""examples: a folder of DICOM becomes training examples: Scans, and the masks that their SEGs draw.
+
+Scans are assembled as the node assembles them. A segmentation belongs to the scan whose instances it refers
+to. Each of its frames is laid on a slice by patient coordinates where both are in one frame of reference,
+else by the source frame it names (PS3.3 C.7.6.16.2.6). Written are ``<n>-scan.npz``, ``<n>-labels.npy``
+(uint8, slice, row, column) and ``examples.json``.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.uid import LabelMapSegmentationStorage, SegmentationStorage
+from rich.progress import track
+
+from dicom_node.assemble import assemble_study
+from dicom_node.assemble.instances import malformed
+from dicom_node.errors import ExamplesError, StudyError
+from dicom_node.mask_frames import MaskFrame, ScanGrid, draw, read_frames, read_grid
+from dicom_node.process import find_studies
+from dicom_node.settings import Source
+from dicom_node.study import Acquisition, StoredInstance
+
+INDEX = "examples.json"
+SEGMENTATIONS = frozenset({SegmentationStorage, LabelMapSegmentationStorage})
+THIN_FIRST = (3, 5, 1, 2, 4, 6)
+"""Where two masks claim one voxel: a membrane drawn over fat is the membrane."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """One SEG object: its data set, and what it refers to."""
+
+    path: Path
+    dataset: Dataset
+    instances: frozenset[str]
+    series: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        return f"SEG {self.dataset.SOPInstanceUID} ({self.path.name})"
+
+
+def write_examples(
+    data: Path, out: Path, names: Mapping[str, int], sources: Sequence[Source] = ()
+) -> tuple[str, ...]:
+    """Write the examples of every study below ``data`` into ``out``; returns sentences for the person.
+
+    ``names`` says which layer a segment is (0 = none): by label, ``scheme:code`` or ``#number``, lower case.
+    Raises ExamplesError naming the SEG and the segment that cannot be used. No DICOM at all: writes nothing.
+    """
+    studies, _ = find_studies([data])
+    shutil.rmtree(out, ignore_errors=True)
+    if not studies:
+        return ()
+    out.mkdir(parents=True)
+    entries: list[dict[str, object]] = []
+    said: list[str] = []
+    for study_uid, instances in track(studies.items(), "Read DICOM studies"):
+        for acquisition, masks in _joined(study_uid, instances, sources, said):
+            stem = str(len(entries))
+            acquisition.scan.save(out / f"{stem}-scan.npz")
+            entry = {"study": study_uid, "scan": f"{stem}-scan.npz", "labels": None}
+            if masks:
+                np.save(out / f"{stem}-labels.npy", _labels(acquisition, masks, names, said))
+                entry["labels"] = f"{stem}-labels.npy"
+            entries.append(entry)
+    (out / INDEX).write_text(json.dumps({"examples": entries}, indent=2) + "\n", encoding="utf-8")
+    return tuple(said)
+
+
+def _joined(
+    study_uid: str, instances: Sequence[StoredInstance], sources: Sequence[Source], said: list[str]
+) -> Iterator[tuple[Acquisition, list[Mask]]]:
+    """Each acquisition of a study with its masks; a study that gives no scan is told and left out."""
+    masks = [_open(item) for item in instances if item.sop_class_uid in SEGMENTATIONS]
+    images = [item for item in instances if item.sop_class_uid not in SEGMENTATIONS]
+    try:
+        acquisitions = assemble_study(study_uid, 0, images, sources).acquisitions
+    except StudyError as error:
+        if masks:
+            raise ExamplesError(
+                f"{masks[0].name}: its images cannot be used: {error.reason}"
+            ) from error
+        said.append(f"left out: {error}")
+        return
+    homes = [_home(mask, acquisitions) for mask in masks]
+    for number, acquisition in enumerate(acquisitions):
+        yield acquisition, [mask for mask, home in zip(masks, homes, strict=True) if home == number]
+
+
+def _open(item: StoredInstance) -> Mask:
+    dataset = dcmread(item.path)
+    series = dataset.get("ReferencedSeriesSequence") or ()
+    named = [one for entry in series for one in entry.get("ReferencedInstanceSequence") or ()]
+    for group in (
+        *(dataset.get("SharedFunctionalGroupsSequence") or ()),
+        *(dataset.get("PerFrameFunctionalGroupsSequence") or ()),
+    ):
+        for derivation in group.get("DerivationImageSequence") or ():
+            named += derivation.get("SourceImageSequence") or ()
+    return Mask(
+        item.path,
+        dataset,
+        frozenset(str(one.ReferencedSOPInstanceUID) for one in named),
+        frozenset(str(entry.get("SeriesInstanceUID")) for entry in series),
+    )
+
+
+def _home(mask: Mask, acquisitions: Sequence[Acquisition]) -> int:
+    """The one acquisition that a SEG is of: by the instances it names, else by the series."""
+    headers = [
+        [header for source in acquisition.sources for header in source.headers()]
+        for acquisition in acquisitions
+    ]
+    for keyword, wanted in (("SOPInstanceUID", mask.instances), ("SeriesInstanceUID", mask.series)):
+        fits = [
+            number
+            for number, items in enumerate(headers)
+            if any(str(item.get(keyword)) in wanted for item in items)
+        ]
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
+            break
+    what = "several of the scans" if fits else "none of the scans"
+    raise ExamplesError(f"{mask.name} refers to {what} in its study; each SEG must be of one scan")
+
+
+def _labels(
+    acquisition: Acquisition, masks: Sequence[Mask], names: Mapping[str, int], said: list[str]
+) -> NDArray[np.uint8]:
+    """Layers 0 to 6 on the scan's grid, of all its masks together."""
+    grid = read_grid(acquisition)
+    drawn: dict[int, NDArray[np.bool_]] = {}
+    owner: dict[int, Mask] = {}
+    for mask in masks:
+        layers = _layers_of(mask, names)
+        with malformed(str(mask.dataset.get("StudyInstanceUID")), f"{mask.name} cannot be read"):
+            frames = read_frames(mask.dataset)
+        for frame in frames:
+            layer = layers.get(frame.segment, 0)
+            if not layer:
+                continue
+            if owner.setdefault(layer, mask) is not mask:
+                raise ExamplesError(
+                    f"{mask.name} and {owner[layer].name} both draw layer {layer} of one scan; keep one"
+                )
+            _draw(mask, frame, grid, drawn.setdefault(layer, np.zeros(grid.shape, np.bool_)))
+        if _is_automatic(mask):
+            said.append(
+                f"{mask.name} was made by a program, not drawn: it teaches what that one does"
+            )
+    return _merged(drawn, grid, said, masks)
+
+
+def _draw(mask: Mask, frame: MaskFrame, grid: ScanGrid, onto: NDArray[np.bool_]) -> None:
+    reason = draw(frame, grid, onto)
+    if reason:
+        raise ExamplesError(f"{mask.name}, frame {frame.number}, segment {frame.segment}: {reason}")
+
+
+def _merged(
+    drawn: Mapping[int, NDArray[np.bool_]],
+    grid: ScanGrid,
+    said: list[str],
+    masks: Sequence[Mask],
+) -> NDArray[np.uint8]:
+    labels = np.zeros(grid.shape, np.uint8)
+    for layer in reversed(THIN_FIRST):
+        if layer in drawn:
+            labels[drawn[layer]] = layer
+    claims = np.sum(list(drawn.values()), axis=0) if drawn else np.zeros(grid.shape, int)
+    if twice := int((claims > 1).sum()):
+        share = twice / int((claims > 0).sum())
+        said.append(
+            f"{masks[0].name}: {share:.1%} of the mask lies in two layers; the thinner one won"
+        )
+    if not labels.any():
+        raise ExamplesError(f"{masks[0].name}: no voxel of any layer lies on its scan")
+    return labels
+
+
+def _layers_of(mask: Mask, names: Mapping[str, int]) -> dict[int, int]:
+    """Segment number -> layer: by number where the site says so, label, or code of its type."""
+    layers = {}
+    for item in mask.dataset.SegmentSequence:
+        number, label = int(item.SegmentNumber), str(item.get("SegmentLabel") or "")
+        kinds = item.get("SegmentedPropertyTypeCodeSequence") or ()
+        codes = [
+            f"{one.CodingSchemeDesignator}:{one.CodeValue}" for one in kinds if "CodeValue" in one
+        ]
+        # "#3" = 3 holds for NIfTI values; a segment's number means a layer only where a site changed that.
+        known = [
+            names[key] for key in (label.strip().lower(), *map(str.lower, codes)) if key in names
+        ]
+        if f"#{number}" in names and names[f"#{number}"] != number:
+            known.insert(0, names[f"#{number}"])
+        if not known:
+            raise ExamplesError(
+                f"{mask.name}: segment {number} {label!r} (type {', '.join(codes) or 'no code'}) is none of "
+                f'the layers known by name; say in layers.toml, [layers], what it is: "{label}" = 1 to 6, or '
+                "0 to leave it out"
+            )
+        layers[number] = known[0]
+    return layers
+
+
+def _is_automatic(mask: Mask) -> bool:
+    return any(
+        item.get("SegmentAlgorithmType") == "AUTOMATIC" for item in mask.dataset.SegmentSequence
+    )
