@@ -21,6 +21,8 @@ LAYERS = (
 )
 """Names of layers 1 to 6, from the skin down."""
 
+WIDE = "wide."
+FATS = ("superficial_fat", "deep_fat")
 FOLLOW_BODY_MASS = ("superficial_fat.thickness_mm", "deep_fat.thickness_mm")
 
 
@@ -76,18 +78,24 @@ def default_effects() -> dict[str, float]:
     }
 
 
-def draw_factors(seed: int, fixed: Mapping[str, float]) -> dict[str, float]:
+def draw_factors(seed: int, fixed: Mapping[str, float], wide: bool = False) -> dict[str, float]:
     """All factors of one volume; ``fixed`` values replace drawn ones.
 
+    ``wide`` draws those of the table [wide] from there: far beyond what is usual.
     Fat thickness follows body mass index with the correlation ``anatomy.body_mass_fat``.
     Raises KeyError for a fixed factor that does not exist.
     """
     known = reference()
-    if unknown := set(fixed) - set(known):
+    if unknown := {key for key in fixed if key not in known or key.startswith(WIDE)}:
         raise KeyError(f"no such factor: {', '.join(sorted(unknown))}; see reference_values.toml")
     factors = {
-        key: item.draw(seed, key) for key, item in known.items() if not key.startswith("effects.")
+        key: item.draw(seed, key)
+        for key, item in known.items()
+        if not key.startswith(("effects.", WIDE))
     }
+    if wide:
+        drawn = {key: item.draw(seed, key) for key, item in known.items() if key.startswith(WIDE)}
+        factors |= {key.removeprefix(WIDE): value for key, value in drawn.items()}
     factors |= {key: float(value) for key, value in fixed.items()}
     share = factors["anatomy.body_mass_fat"]
     for key in FOLLOW_BODY_MASS:

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from models.phantom.anatomy import Anatomy, Array, Grid
+from models.phantom.anatomy import Anatomy
 from models.phantom.factors import LAYERS
+from models.phantom.grid import Array, Grid
 from models.phantom.streams import stream
 from models.phantom.texture import Lengths, correlated
 

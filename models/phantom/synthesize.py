@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from models.phantom.anatomy import Anatomy, Grid, build_anatomy, true_thickness_mm
-from models.phantom.bmode import render
+from models.phantom.anatomy import build_anatomy, true_thickness_mm
+from models.phantom.bmode import Sweep, render
 from models.phantom.factors import default_effects, draw_factors, pain_latent
+from models.phantom.fan import Fan, bilinear, lay_fan, nearest
+from models.phantom.grid import Grid
 from models.phantom.shear import shear_wave
 from models.phantom.streams import stream
-from models.phantom.texture import scatter_db
+from models.phantom.surfaces import MEMBRANES, Lacks
+from models.phantom.texture import scatter
 from models.scan import Geometry, Scan
 
 
@@ -27,6 +30,10 @@ class PhantomRequest:
     fixed        factors set by hand, named as in reference_values.toml, e.g. {"probe.frequency_mhz": 7.5};
                  everything else of the same seed stays as it was.
     effects      weight of each factor in the pain latent; None = those of reference_values.toml.
+    convex       a curved probe: the widest fan that the image holds, at 3-7 MHz.
+    merged       the deep fat thins to nothing over a part of the width.
+    broken       membranes (3, 5) with a gap, where their neighbors meet.
+    wide         factors from the far wider ranges of the table [wide].
     """
 
     shape: tuple[int, int, int] = (64, 192, 192)
@@ -35,12 +42,18 @@ class PhantomRequest:
     absent: tuple[int, ...] = ()
     fixed: Mapping[str, float] = field(default_factory=dict)
     effects: Mapping[str, float] | None = None
+    convex: bool = False
+    merged: bool = False
+    broken: tuple[int, ...] = ()
+    wide: bool = False
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or min(self.spacing_mm) <= 0:
             raise ValueError(f"shape {self.shape} and spacing {self.spacing_mm} mm must be above 0")
         if not set(self.absent) <= set(range(1, 6)):
             raise ValueError(f"absent layers {self.absent}: only layers 1 to 5 can be absent")
+        if not set(self.broken) <= set(MEMBRANES):
+            raise ValueError(f"broken layers {self.broken}: only the membranes 3 and 5 can break")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,21 +83,29 @@ def synthesize(seed: int, request: PhantomRequest) -> Phantom:
 
     Raises ValueError when the field is too shallow for six layers, KeyError for an unknown factor.
     """
-    grid = Grid(request.shape, request.spacing_mm)
-    factors = draw_factors(seed, request.fixed)
+    image = Grid(request.shape, request.spacing_mm)
+    factors = _factors(seed, request)
     effects = default_effects() if request.effects is None else request.effects
     latent = pain_latent(factors, effects)
     probability = 1 / (1 + math.exp(-factors["pain.slope"] * latent))
-    anatomy = build_anatomy(seed, grid, factors, request.absent)
-    level_db = scatter_db(seed, grid, anatomy, factors)
-    channels = {"b-mode": render(seed, grid, anatomy, factors, level_db)}
+    fan = lay_fan(image, factors["probe.radius_mm"]) if request.convex else None
+    grid = fan.beams if fan else image
+    lacks = Lacks(request.absent, request.merged, request.broken)
+    anatomy = build_anatomy(seed, grid, factors, lacks)
+    channels = {
+        "b-mode": render(Sweep(seed, grid, anatomy, factors, scatter(seed, grid, anatomy, factors)))
+    }
     if request.shear_wave:
         speed, valid = shear_wave(seed, grid, anatomy, factors)
         channels |= {"shear-wave-speed": speed, "shear-wave-valid": valid.astype(np.float32)}
+    labelmap, field = anatomy.labelmap, anatomy.valid
+    if fan:
+        channels = {name: _convert(fan, name, volume) for name, volume in channels.items()}
+        labelmap, field = nearest(fan, labelmap), fan.valid
     return Phantom(
         seed,
-        _scan(grid, anatomy, factors, channels),
-        anatomy.labelmap,
+        _scan(image, field, factors, channels, request.convex),
+        labelmap,
         true_thickness_mm(anatomy, grid),
         bool(stream(seed, "pain.label").uniform() < probability),
         probability,
@@ -93,11 +114,25 @@ def synthesize(seed: int, request: PhantomRequest) -> Phantom:
     )
 
 
+def _factors(seed: int, request: PhantomRequest) -> dict[str, float]:
+    """The factors of the request; a curved probe has lower frequencies: 3 to 7 for 5 to 15 MHz."""
+    factors = draw_factors(seed, request.fixed, request.wide)
+    if request.convex and "probe.frequency_mhz" not in request.fixed:
+        factors["probe.frequency_mhz"] = 1 + 0.4 * factors["probe.frequency_mhz"]
+    return factors
+
+
+def _convert(fan: Fan, name: str, volume: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A channel on the image's grid; speeds are not mixed over the edge of their validity."""
+    return bilinear(fan, volume) if name == "b-mode" else nearest(fan, volume)
+
+
 def _scan(
     grid: Grid,
-    anatomy: Anatomy,
+    field: NDArray[np.bool_],
     factors: Mapping[str, float],
     channels: Mapping[str, NDArray[np.float32]],
+    convex: bool,
 ) -> Scan:
     units = {"b-mode": "1", "shear-wave-speed": "m/s", "shear-wave-valid": "1"}
     transverse = factors["probe.transverse"] >= 0.5
@@ -105,12 +140,12 @@ def _scan(
         np.stack(list(channels.values())),
         tuple(channels),
         tuple(units[name] for name in channels),
-        np.repeat(anatomy.valid[None], grid.shape[0], axis=0),
+        np.repeat(field[None], grid.shape[0], axis=0),
         _affine(grid, factors),
         Geometry("measured", "measured", "measured"),
         "US",
         {
-            "transducer": "linear",
+            "transducer": "convex" if convex else "linear",
             "frequency_mhz": f"{factors['probe.frequency_mhz']:.1f}",
             "probe_orientation": "transverse" if transverse else "longitudinal",
             "side": "left" if factors["probe.left"] >= 0.5 else "right",

@@ -56,7 +56,14 @@ def test_no_two_factors_move_together() -> None:
 
 def test_neighboring_seeds_share_no_stream() -> None:
     """A prototype's seed and seed + 77 shared noise; speckle of any two seeds must be uncorrelated."""
-    fixed = {"machine.smoothing": 0.0, "probe.pad_share": 0.0}
+    fixed = {
+        "machine.smoothing": 0.0,
+        "machine.compounding": 0.0,
+        "probe.pad_share": 0.0,
+        "muscle.fiber_db": 0.0,
+        "muscle.infiltration_db": 0.0,
+        "muscle.thickness_mm": 40.0,
+    }
     request = PhantomRequest(SMALL.shape, SMALL.spacing_mm, fixed=fixed)
     muscles = [synthesize(seed, request).scan.channel("b-mode")[:, 70:78] for seed in (1, 2, 78)]
     for first, second in ((0, 1), (0, 2), (1, 2)):
