@@ -19,6 +19,7 @@ from models.scan import Geometry, Scan
 
 LAYERS = 6
 STREAM = 0xF0E16  # so that no seed of another simulator gives the same numbers
+MIRROR = (4, 4, 8)  # slices, fine rows, columns beyond the edges
 FINE = 2  # rows of the simulation per row of the image
 THICKNESS_MM = ((2.0, 0.4), (4.0, 1.5), (0.8, 0.3), (7.0, 3.0), (1.5, 0.5), (25.0, 6.0))
 LEAST_MM = (0.8, 1.2, 0.35, 1.5, 0.6, 9.0)
@@ -75,8 +76,11 @@ class _Grid:
 
     @property
     def steps_mm(self) -> tuple[float, float, float]:
-        across = float(self.y[1, 0] - self.y[0, 0]) if len(self.y) > 1 else 1.0
-        return across, float(self.z[1] - self.z[0]), float(self.x[1] - self.x[0])
+        return (
+            float(self.y[1, 0] - self.y[0, 0]),
+            float(self.z[1] - self.z[0]),
+            float(self.x[1] - self.x[0]),
+        )
 
 
 def foreign_phantom(
@@ -84,7 +88,7 @@ def foreign_phantom(
     shape: tuple[int, int, int] = (16, 160, 160),
     spacing_mm: tuple[float, float, float] = (0.4, 0.2, 0.25),
 ) -> Foreign:
-    """Simulate one B-mode volume (slice, row, column); the same seed gives the same volume."""
+    """Simulate one B-mode volume (slice, row, column), two slices or more; the same seed, the same volume."""
     streams = np.random.SeedSequence([STREAM, seed]).spawn(4)
     acquired, anatomy, tissue, speckle = map(np.random.default_rng, streams)
     look = _appearance(acquired)
@@ -282,22 +286,24 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.compl
 def _blurred(look: Appearance, grid: _Grid, speckle: Complex, lines: Array) -> Complex:
     """Complex echo after a Gaussian point spread, sharp at the focus and twice as wide far from it."""
     wave_mm = 1.54 / look.frequency_mhz
-    widths = (
-        np.array([3 * look.f_number, 1.0, look.f_number]) * wave_mm / 2.355
-    )  # SD of these full widths
-    ky, kz, kx = np.meshgrid(
-        *map(fft.fftfreq, speckle.shape, grid.steps_mm), indexing="ij", sparse=True
-    )
-    spectra = fft.fftn(speckle.astype(np.complex64)), fft.fftn(lines.astype(np.complex64))
+    fwhm_mm = np.array([3 * look.f_number, 1.0, look.f_number]) * wave_mm
+    around = [
+        (size, size) for size in MIRROR
+    ]  # or one end of the volume would shine into the other
+    echoes = [np.pad(part, around, "symmetric") for part in (speckle, lines)]
+    axes = map(fft.fftfreq, echoes[0].shape, grid.steps_mm)
+    ky, kz, kx = np.meshgrid(*axes, indexing="ij", sparse=True)
+    spectra = [fft.fftn(echo.astype(np.complex64)) for echo in echoes]
     defocus = 1 - np.exp(-(((grid.z - look.focus_mm) / 12) ** 2))[:, None]
     result = np.zeros(speckle.shape, complex)
     for wider, share in ((1.0, np.sqrt(1 - defocus)), (2.0, np.sqrt(defocus))):
-        y, z, x = widths * (wider, 1.0, wider)
+        y, z, x = fwhm_mm / 2.355 * (wider, 1.0, wider)
         spread = np.exp(-19.74 * ((y * ky) ** 2 + (z * kz) ** 2 + (x * kx) ** 2))
         unit = spread / np.sqrt(
             (spread**2).mean()
-        )  # keeps the power of the speckle, lines their height
-        result += share * fft.ifftn(spectra[0] * unit + spectra[1] * spread)
+        )  # speckle keeps its power, a wide line its height
+        echo = fft.ifftn(spectra[0] * unit + spectra[1] * spread)
+        result += share * echo[tuple(slice(size, -size) for size in MIRROR)]
     return result
 
 
@@ -310,7 +316,8 @@ def _lines(
 
     def add(middle: Array, decibel: float | Array, width_mm: float) -> None:
         height = 10 ** (np.asarray(decibel) / 20)
-        lines.__iadd__(height * np.exp(-(((depth - middle[:, None]) / width_mm) ** 2)))
+        shape = np.exp(-(((depth - middle[:, None]) / width_mm) ** 2))
+        np.add(lines, height * shape, out=lines)
 
     for index, surface in enumerate(surfaces):
         beside = rng.choice([0.0, 0.0, rng.normal(0, 0.3)])
