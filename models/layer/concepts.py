@@ -11,6 +11,14 @@ PAIN_ABSENT = private("PAIN-ABSENT", "Myofascial pain absent")
 # Quantities
 VISIBLE_DEPTH = private("VISIBLE-DEPTH", "Visible depth, cut off by the image")
 COVERAGE = private("COVERAGE", "Share of columns measured")
+ECHOVARIATION = private("ECHOVARIATION", "Echovariation, 100 SD over mean")
+ECHO_TO_MUSCLE = private("ECHO-MUSCLE", "Echogenicity over that of muscle")
+ECHO_TO_FAT = private("ECHO-FAT", "Echogenicity over that of superficial fat")
+SATURATED = private("SATURATED", "Share of pixels at the highest gray level")
+FLOOR = private("FLOOR", "Share of pixels at gray level 0")
+SHEAR_VALID = private("SHEAR-SHARE", "Share of voxels with valid shear-wave speed")
+SHEAR_COUNT = private("SHEAR-COUNT", "Voxels with valid shear-wave speed")
+SHEAR_MODULUS = private("SHEAR-MODULUS", "Shear modulus, density times squared speed")
 CONTRIBUTION = private("CONTRIBUTION", "Contribution to the logit, in log-odds")
 ENRICHMENT = private("ENRICHMENT", "Saliency mass share over volume share, null 1")
 
@@ -18,11 +26,21 @@ ENRICHMENT = private("ENRICHMENT", "Saliency mass share over volume share, null 
 TILT_3D = private("T2-3D", "Complete columns, times cosine of tilt")
 TILT_IN_PLANE = private("T2-2D", "Complete columns, times cosine of in-plane tilt")
 ALONG_COLUMNS = private("T1", "Height along the columns")
+THICKNESS = {
+    "T1": ALONG_COLUMNS,
+    "T2": TILT_3D,
+    "T3": private("T3", "Distance of nearest points of the two surfaces"),
+    "T4": private("T4", "Length of field lines between the two surfaces"),
+    "T6": private("T6", "Volume over area of the middle surface"),
+}
 CALIPER = private("CALIPER", "One column, upper to lower interface")
 VOXEL_COUNT = private("VOXELS", "Voxel count times voxel volume")
 VISIBLE_PART = private("VISIBLE-PART", "Part of it that the image shows")
 INNER_VOXELS = private("ERODED", "Stored gray level, edge voxels left out")
+MIDDLE_ROWS = private("MIDDLE-ROWS", "Stored gray level, middle rows of a thin layer")
 VALID_VOXELS = private("VALID", "Valid shear-wave voxels")
+BELOW_RESOLUTION = private("VALID-THIN", "Valid voxels of a layer below shear-wave resolution")
+ISOTROPIC = private("ISOTROPIC", "Isotropic equivalent, 3 x shear modulus")
 GRADIENT = private("GRAD-P99.5", "Absolute gradient, 99.5th percentile as 1")
 GRADIENT_NULL = private("GRAD-NULL", "Absolute gradient, all layers: the null value")
 GRADIENT_NOT_MUSCLE = private("GRAD-NONMUSCLE", "Absolute gradient, layers 1 to 5 pooled")
@@ -36,9 +54,15 @@ TERMS = {
 # Reasons to distrust
 SIMULATED = private("SIMULATED", "Trained on simulated data")
 MISSING = private("LAYER-MISSING", "Layer not found")
+PARTIAL = private("LAYER-PARTIAL", "Layer found in part of the columns")
 THIN_COVERAGE = private("COVERAGE-LOW", "Layer measured in few columns")
 TOO_FEW = private("COLUMNS-TOO-FEW", "Too few columns to measure")
 ORDER = private("ORDER", "Order of layers put right")
+ORDER_LEFT = private("ORDER-LEFT", "Layers out of order")
+SKIN_AT_PROBE = private("SKIN-AT-PROBE", "Skin measured from the first image row")
+PARTLY_TRUNCATED = private("TRUNCATED-PART", "Muscle cut off in part of the image")
+TOO_DEEP = private("TOO-DEEP", "Layers thicker than the image is deep")
+NOT_TYPICAL = private("NOT-TYPICAL", "Measured columns unlike the rest of the layer")
 TRUNCATED = private("TRUNCATED", "Muscle cut off by the image")
 IMPLAUSIBLE = private("IMPLAUSIBLE", "Thickness outside plausible limits")
 FRAME_STEP = private("FRAME-STEP", "Distance of frames unknown")
@@ -46,6 +70,7 @@ DECLARED = private("DECLARED", "Geometry not measured")
 NEAR_REFERENCE = private("NEAR-REFERENCE", "Prediction near reference")
 FLAT_MAP = private("NO-SALIENCY", "Map without contrast")
 SHEAR_THIN = private("SHEAR-THIN", "Layer below shear-wave resolution")
+SHEAR_UNSTEADY = private("SHEAR-UNSTEADY", "Shear-wave speed scatters")
 SHEAR_LEFT_OUT = private("SHEAR-LEFT-OUT", "Shear wave left out")
 GEOMETRY_NOTE = private("GEOMETRY-NOTE", "Remark on the geometry")
 LOSSY = private("LOSSY", "Lossy images")

@@ -284,8 +284,8 @@ def test_what_was_noticed_on_the_way_is_a_reason_to_distrust(folder, fact, text,
 
 def test_a_layer_seen_whole_in_a_few_columns_has_no_thickness():
     labels = np.zeros((4, 60, 50), np.uint8)
-    labels[:, :12], labels[:, 12:30], labels[:, 30:34] = 1, 2, 3
-    labels[0, 0, 7] = 0  # the skin begins inside the image in one column of 200
+    labels[:, :12], labels[:, 12:30], labels[:, 30:34] = 2, 3, 4
+    labels[0, 0, 7] = 0  # the fat begins inside the image in one column of 200
     scan = Scan(
         np.zeros((1, *labels.shape), np.float32),
         ("b-mode",),
@@ -296,6 +296,6 @@ def test_a_layer_seen_whole_in_a_few_columns_has_no_thickness():
     )
     sizes = measure(scan, labels)
     thick = [m.segment for m in size_measurements(scan, sizes) if m.quantity == codes.THICKNESS]
-    assert set(thick) == {2, 3}
+    assert set(thick) == {3, 4}
     (told,) = [flag for flag in size_flags(scan, sizes, 0.0) if flag.code == concepts.TOO_FEW]
-    assert "dermis" in told.sentence
+    assert "superficial fat" in told.sentence

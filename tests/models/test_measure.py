@@ -13,7 +13,7 @@ from models.steps.measure import (
     eroded,
     heights_mm,
     statistics,
-    thickness_mm,
+    tilt_corrected_mm,
     visible_depth_mm,
     volume_mm3,
 )
@@ -52,14 +52,14 @@ def test_thickness_is_true_on_tilted_plates(thickness, lateral, elevational):
     slopes = np.tan(np.radians([lateral, elevational]))
     secant = np.sqrt(1 + (slopes**2).sum())
     assert columns.complete.all()
-    assert np.nanmean(thickness_mm(place, columns)) == pytest.approx(thickness, abs=0.02)
+    assert np.nanmean(tilt_corrected_mm(place, columns)) == pytest.approx(thickness, abs=0.02)
     assert heights_mm(place, columns).mean() == pytest.approx(thickness * secant, abs=0.03)
 
 
 def test_without_frame_spacing_only_the_tilt_within_the_image_is_corrected():
     labelmap = tilted(3.0, 20, 25)
     place = ground(labelmap, (None, 0.1, 0.2))
-    found = np.nanmean(thickness_mm(place, columns_of(place, 3)))
+    found = np.nanmean(tilt_corrected_mm(place, columns_of(place, 3)))
     lateral, elevational = np.tan(np.radians([20, 25]))
     secant = np.sqrt(1 + lateral**2 + elevational**2)
     assert found == pytest.approx(3.0 * secant / np.sqrt(1 + lateral**2), abs=0.03)
@@ -72,8 +72,8 @@ def test_swapping_the_axes_with_their_spacing_changes_nothing(lateral, elevation
     labelmap = tilted(2.0, lateral, elevational, (0.3, 0.1, 0.2), (40, 220, 40))
     swapped = np.ascontiguousarray(labelmap.transpose(2, 1, 0))
     here, there = ground(labelmap), ground(swapped, (0.2, 0.1, 0.3))
-    first = thickness_mm(here, columns_of(here, 3))
-    second = thickness_mm(there, columns_of(there, 3))
+    first = tilt_corrected_mm(here, columns_of(here, 3))
+    second = tilt_corrected_mm(there, columns_of(there, 3))
     np.testing.assert_allclose(first, second.T, atol=1e-9)
 
 
@@ -98,13 +98,13 @@ def test_the_wavy_layer_is_thinner_than_its_columns():
     image = np.where(depth < middle - 0.5, 2, np.where(depth < middle + 0.5, 3, 4))
     labelmap = np.repeat(image[None].astype(np.uint8), 12, 0)
     place = ground(labelmap, (0.3, 0.1, 0.1))
-    found = statistics(thickness_mm(place, columns_of(place, 3)), np.ones((12, 300), bool))
+    found = statistics(tilt_corrected_mm(place, columns_of(place, 3)), np.ones((12, 300), bool))
     assert found.mean == pytest.approx(0.960, abs=0.01)
 
 
 def test_only_complete_columns_count():
     labelmap = tilted(2.0)
-    labelmap[:, :, :10][labelmap[:, :, :10] == 4] = 5  # a wrong neighbor below
+    labelmap[:, :, :10][labelmap[:, :, :10] == 4] = 1  # a wrong neighbor below
     labelmap[:, 105, 10:20] = 4  # two runs
     labelmap[:, :110, 20:30] = 3  # from the very first row
     valid = np.ones(labelmap.shape, bool)
@@ -114,7 +114,7 @@ def test_only_complete_columns_count():
     columns = columns_of(place, 3)
     assert not columns.complete[:, :40].any()
     assert columns.complete[:, 40:].all()
-    found = statistics(thickness_mm(place, columns), columns.present)
+    found = statistics(tilt_corrected_mm(place, columns), columns.present)
     assert found.coverage == pytest.approx(50 / 90)
     assert found.mean == pytest.approx(2.0, abs=0.02)
 
@@ -131,9 +131,9 @@ def test_an_absent_layer_has_no_numbers():
     place = ground(tilted(2.0))
     columns = columns_of(place, 5)
     assert not columns.present.any()
-    assert statistics(thickness_mm(place, columns), columns.present) is None
+    assert statistics(tilt_corrected_mm(place, columns), columns.present) is None
     assert caliper_slice([]) is None
-    assert caliper(columns, thickness_mm(place, columns), 1.0, 0, SHAPE[1]) is None
+    assert caliper(columns, tilt_corrected_mm(place, columns), 1.0, 0, SHAPE[1]) is None
 
 
 def test_a_cut_off_layer_shows_its_visible_depth():
@@ -153,7 +153,7 @@ def test_a_caliper_runs_from_interface_to_interface_in_one_column(angle, prefer)
     labelmap = tilted(2.5, angle)
     place = ground(labelmap)
     columns = columns_of(place, 3)
-    plane = thickness_mm(place, columns)
+    plane = tilt_corrected_mm(place, columns)
     (slice0, top, column0), (slice1, bottom, column1) = caliper(
         columns, plane, float(np.nanmean(plane)), prefer, SHAPE[1]
     )
