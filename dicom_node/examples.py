@@ -15,19 +15,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.uid import LabelMapSegmentationStorage, SegmentationStorage
+from pydicom.uid import SegmentationStorage
 from rich.progress import track
 
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.instances import malformed
 from dicom_node.errors import ExamplesError, StudyError
-from dicom_node.mask_frames import MaskFrame, ScanGrid, draw, read_frames, read_grid
+from dicom_node.mask_frames import LABEL_MAP, MaskFrame, ScanGrid, draw, read_frames, read_grid
 from dicom_node.process import find_studies
 from dicom_node.settings import Source
 from dicom_node.study import Acquisition, StoredInstance
 
 INDEX = "examples.json"
-SEGMENTATIONS = frozenset({SegmentationStorage, LabelMapSegmentationStorage})
+SEGMENTATIONS = frozenset({SegmentationStorage, LABEL_MAP})
 THIN_FIRST = (3, 5, 1, 2, 4, 6)
 """Where two masks claim one voxel: a membrane drawn over fat is the membrane."""
 
@@ -195,12 +195,8 @@ def _layers_of(mask: Mask, names: Mapping[str, int]) -> dict[int, int]:
         codes = [
             f"{one.CodingSchemeDesignator}:{one.CodeValue}" for one in kinds if "CodeValue" in one
         ]
-        # "#3" = 3 holds for NIfTI values; a segment's number means a layer only where a site changed that.
-        known = [
-            names[key] for key in (label.strip().lower(), *map(str.lower, codes)) if key in names
-        ]
-        if f"#{number}" in names and names[f"#{number}"] != number:
-            known.insert(0, names[f"#{number}"])
+        keys = (f"#{number}", label.strip().lower(), *map(str.lower, codes))
+        known = [names[key] for key in keys if key in names]
         if not known:
             raise ExamplesError(
                 f"{mask.name}: segment {number} {label!r} (type {', '.join(codes) or 'no code'}) is none of "

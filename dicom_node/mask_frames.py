@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import LabelMapSegmentationStorage
+from pydicom.uid import UID
 
 from dicom_node.study import Acquisition
+
+LABEL_MAP = UID("1.2.840.10008.5.1.4.1.1.66.7")
+"""Label Map Segmentation Storage, which pydicom 3.0 does not know by name."""
 
 PARALLEL = 0.999
 """Cosine of the angle between the normals of a mask's frame and a slice: 2.5 degrees."""
@@ -81,7 +84,7 @@ def read_frames(dataset: Dataset) -> list[MaskFrame]:
 def _segments(
     dataset: Dataset, group: Dataset, values: NDArray[np.generic]
 ) -> list[tuple[int, NDArray[np.bool_]]]:
-    if dataset.SOPClassUID == LabelMapSegmentationStorage:
+    if dataset.SOPClassUID == LABEL_MAP:
         numbers = [int(item.SegmentNumber) for item in dataset.SegmentSequence]
         return [
             (number, values == number) for number in numbers if number and (values == number).any()

@@ -230,8 +230,8 @@ def _nifti_labels(path: Path, reference: Path, words: Words) -> NDArray[np.uint8
     values = sitk.GetArrayFromImage(image)
     labels = np.zeros(values.shape, np.uint8)
     for value in np.unique(values):
-        layer = words.layers.get(f"#{value:g}")
-        if layer is None:
+        layer = words.layers.get(f"#{value:g}", value)
+        if layer not in range(len(SEGMENTS) + 1):
             raise DatasetError(
                 f'{path}: value {value:g} is no layer (1 to 6); say in layers.toml which: "#{value:g}" = '
             )

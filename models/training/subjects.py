@@ -83,16 +83,12 @@ def read_words(folder: Path) -> Words:
 
 def _known_layers() -> dict[str, int]:
     """Labels, abbreviations, "layer 3", "segment 3" and "3"; of the codes those that name one layer alone."""
-    names = {"#0": 0}
+    names = {"dcm:125040": 0}  # Background, of a label map (PS3.16)
     for item, short in zip(SEGMENTS, SHORT, strict=True):
-        number = str(item.number)
         for name in (
             item.label,
             short,
-            number,
-            f"layer {number}",
-            f"segment {number}",
-            f"#{number}",
+            *(f"{word}{item.number}" for word in ("", "layer ", "segment ")),
         ):
             names[name.lower()] = item.number
     for number, code in ((DERMIS, codes.SKIN), (MUSCLE, codes.ERECTOR_SPINAE)):
