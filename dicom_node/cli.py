@@ -186,6 +186,32 @@ def evaluate(
     _call("models.evaluation:main", analysis, out, volumes)
 
 
+@app.command()
+def cohort(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(exists=True, help="Measurement reports (SR), findings.json, or folders."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for tables, figure and page.")],
+    subjects: Annotated[
+        Path | None,
+        typer.Option(help="CSV study,subject[,group]; a group is pain, control or empty."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="Saliencies closer than this are called equal.")
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of bootstrap and permutations.")] = 0,
+) -> None:
+    """Tabulate the layers over many analyzed scans, by person: CSV, cohort.png, cohort.html.
+
+    Broken off or called again with more files, it reads only what is new. Exit status: 0 a table was
+    written, 3 there was no scan to tabulate, 2 wrong usage.
+    """
+    raise typer.Exit(
+        _call("dicom_node.cohort.command:run", paths, out, subjects, margin=margin, seed=seed)
+    )
+
+
 @jobs.command("list")
 def jobs_list(config: Config = None, as_json: AsJson = False) -> None:
     """One line per study, the newest first."""
