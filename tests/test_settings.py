@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import SettingsError
-from dicom_node.settings import Destination, Settings, load
+from dicom_node.settings import Destination, OtherWeights, Settings, load
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +39,15 @@ def test_the_commented_examples_parse(tmp_path: Path) -> None:
         ("[node]\nanalyses = 'models.layer:analysis'", ["node.analyses", "list"]),
         ("[node]\nanalyses = [1]", ["node.analyses[0]", "text"]),
         ("[analyze]\ndevice = 'gpu'", ["analyze.device", "auto, cpu, cuda"]),
+        (
+            "[analyze]\nweights = [{ analysis = 'layer' }]",
+            ["analyze.weights[0].folder", "a folder"],
+        ),
+        ("[analyze]\nweights = [{ folder = 'w' }]", ["analyze.weights[0].analysis", "not empty"]),
+        (
+            "[[analyze.weights]]\nanalysis = 'layer'\nfolder = 'w'\n" * 2,
+            ["analyze.weights", "'layer' twice"],
+        ),
         ("node = 3", ["node", "table"]),
         ("[[destinations]]\nname = 'a'\nhost = 'h'", ["destinations[0].ae_title"]),
         (
@@ -86,6 +95,8 @@ def test_the_environment_overrides_every_kind_of_value() -> None:
             "DICOM_NODE__DESTINATIONS__0__HOST": "127.0.0.1",
             "DICOM_NODE__DESTINATIONS__0__PORT": "4242",
             "DICOM_NODE__SOURCES__0__MATCH__STATION": "US3",
+            "DICOM_NODE__ANALYZE__WEIGHTS__0__ANALYSIS": "layer",
+            "DICOM_NODE__ANALYZE__WEIGHTS__0__FOLDER": "/srv/weights",
             "PATH": "/usr/bin",
         },
     )
@@ -93,6 +104,7 @@ def test_the_environment_overrides_every_kind_of_value() -> None:
     assert settings.node.ae_title == "LAYER"
     assert settings.destinations == (Destination("pacs", "ORTHANC", "127.0.0.1", 4242),)
     assert settings.sources[0].match.station == "US3"
+    assert settings.analyze.weights == (OtherWeights("layer", Path("/srv/weights")),)
 
 
 @pytest.mark.parametrize(
