@@ -14,8 +14,8 @@ from models.phantom.grid import Array, Grid
 from models.phantom.streams import stream
 from models.phantom.texture import Lengths, Scatter, gray_to_db, surface_noise
 
-ROWS_AT_ONCE = 16
-"""Rows whose beam matrices are held at a time; bounds memory."""
+ROWS_AT_ONCE = 4
+"""Rows that share one width of the beam: it changes slowly with depth."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,16 +93,12 @@ def _beam(grid: Grid, factors: Mapping[str, float], data: Array) -> Array:
     beside = lateral / grid.stretch(grid.depth_mm)  # in the spacing of the beams at half the depth
     ratio = np.float32(factors["probe.elevation_ratio"])
     for start in range(0, grid.shape[1], ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        across = _kernel(grid.lateral_mm, beside[rows, None].repeat(grid.shape[2], axis=1))
-        between = _kernel(
-            grid.elevation_mm, (lateral[rows, None] * ratio).repeat(grid.shape[0], axis=1)
-        )
-        # (row, part, slice, column), so that each row meets its own matrices
-        piece = np.matmul(
-            data[:, :, rows].transpose(2, 0, 1, 3), across.transpose(0, 2, 1)[:, None]
-        )
-        data[:, :, rows] = np.matmul(between[:, None], piece).transpose(1, 2, 0, 3)
+        part = data[:, :, start : start + ROWS_AT_ONCE]
+        middle = start + part.shape[2] // 2
+        across = _kernel(grid.lateral_mm, beside[middle].repeat(grid.shape[2]))
+        between = _kernel(grid.elevation_mm, (lateral[middle] * ratio).repeat(grid.shape[0]))
+        lines = (part.reshape(-1, grid.shape[2]) @ across.T).reshape(2, grid.shape[0], -1)
+        part[:] = np.matmul(between, lines).reshape(part.shape)
     return data
 
 

@@ -12,7 +12,6 @@ from models.phantom.streams import stream
 
 ASSUMED_M_S = 1540.0
 """Sound speed that every scanner assumes: a layer of another speed looks thicker or thinner."""
-MERGED_RAMP_MM = 6.0
 GAP_EDGE_MM = 0.6
 MEMBRANES = (3, 5)
 
@@ -144,7 +143,13 @@ def _beside_merger(grid: Grid, factors: Mapping[str, float]) -> Array:
     width = grid.shape[2] * grid.spacing_mm[2]
     center = factors["anatomy.merged_place"] * width
     beside = np.abs(grid.lateral_mm - center) - factors["anatomy.merged_share"] * width / 2
-    return np.asarray(np.clip(beside / MERGED_RAMP_MM, 0, 1)[None, :], np.float32)
+    return np.asarray(_smooth_step(beside / factors["anatomy.merged_ramp_mm"])[None, :], np.float32)
+
+
+def _smooth_step(share: Array) -> Array:
+    """From 0 to 1 without a corner at either end."""
+    share = np.clip(share, 0, 1)
+    return np.asarray(share**2 * (3 - 2 * share), np.float32)
 
 
 def _beside_gap(seed: int, grid: Grid, factors: Mapping[str, float], number: int) -> Array:

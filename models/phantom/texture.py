@@ -113,7 +113,7 @@ def _septa(
     """Bright walls in fat, in dB above it: sheets along the layer, and a mesh around lobules."""
     length = factors["anatomy.septa_length_mm"]
     sheets = correlated(stream(seed, "texture.septa"), grid, Lengths(length / 2, 0.16, length / 2))
-    middle = (anatomy.surfaces_mm[1] + anatomy.surfaces_mm[4]) / 2
+    middle = (anatomy.surfaces_mm[1] + _deep_fascia_mm(anatomy)) / 2
     wave = surface_noise(stream(seed, "texture.septa wave"), grid, Lengths(6.0, 40.0, 4.0))
     lines = _lines(grid, middle + 0.5 * wave)
     sheets = _follow(sheets, lines, rows)
@@ -141,7 +141,7 @@ def _fibers(
     fibers = correlated(stream(seed, "texture.fibers"), grid, lengths)
     slope = math.tan(math.radians(factors["muscle.pennation_deg"])) * (0.3 if transverse else 1.0)
     wave = surface_noise(stream(seed, "texture.fiber wave"), grid, Lengths(8.0, 40.0, 7.0))
-    lines = anatomy.surfaces_mm[5] + slope * grid.lateral_mm[None, :] + 0.4 * wave
+    lines = _deep_fascia_mm(anatomy) + slope * grid.lateral_mm[None, :] + 0.4 * wave
     fibers = _follow(fibers, _lines(grid, lines), rows)
     lobes = correlated(stream(seed, "texture.infiltration"), grid, Lengths(5.0, 1.5, 4.0))[:, rows]
     # Fat replaces muscle where the lobes exceed the quantile of the fat share: bright, streaky patches.
@@ -153,6 +153,12 @@ def _fibers(
     fibers *= np.float32(factors["muscle.fiber_db"])
     fibers += lobes
     return fibers
+
+
+def _deep_fascia_mm(anatomy: Anatomy) -> Array:
+    """Middle of the deep fascia (slice, column): a gap leaves it where it is."""
+    middle: Array = (anatomy.surfaces_mm[4] + anatomy.surfaces_mm[5]) / 2
+    return middle
 
 
 def _lines(grid: Grid, lines_mm: Array) -> NDArray[np.int32]:

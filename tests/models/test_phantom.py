@@ -128,14 +128,6 @@ def test_a_planted_thickness_is_there() -> None:
     assert thick.pain_probability > thin.pain_probability
 
 
-def test_an_absent_layer_has_no_voxels_and_no_thickness() -> None:
-    request = PhantomRequest(SMALL.shape, SMALL.spacing_mm, absent=(3,))
-    phantom = synthesize(4, request)
-    assert set(np.unique(phantom.labelmap)) >= {1, 2, 4, 5, 6}
-    assert 3 not in phantom.labelmap
-    assert 3 not in phantom.thickness_mm
-
-
 def test_label_follows_the_planted_latent_and_its_sign() -> None:
     tiny = (1, 80, 4), (0.5, 0.3, 0.5)
     for sign in (1.0, -1.0):
@@ -194,3 +186,7 @@ def test_requests_that_cannot_be_met_say_why() -> None:
         synthesize(1, PhantomRequest(SMALL.shape, SMALL.spacing_mm, effects={"machine.gain_db": 1}))
     with pytest.raises(ValueError, match="absent"):
         PhantomRequest(absent=(6,))
+    with pytest.raises(ValueError, match="membranes 3 and 5"):
+        PhantomRequest(broken=(4,))
+    with pytest.raises(ValueError, match="too low for a curved probe"):
+        synthesize(1, PhantomRequest((2, 20, 400), (0.5, 0.2, 0.3), convex=True))
