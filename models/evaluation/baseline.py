@@ -43,7 +43,8 @@ def plain_features(people: Sequence[Person], shear_wave: bool) -> Matrix:
         pooled[:, :, 2],
     ]
     if shear_wave:
-        parts.append(np.log(pooled[:, :, 3]))
+        speed = np.log(pooled[:, :, 3])
+        parts.append(np.where(np.isfinite(speed), speed, np.nanmean(speed, axis=0)))
     return np.concatenate(parts, axis=1)
 
 

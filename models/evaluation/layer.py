@@ -89,9 +89,9 @@ def _decision(
 
 def _logits(classifier: Classifier, people: Sequence[Person]) -> NDArray[np.float64]:
     pooled = torch.from_numpy(np.stack([person.pooled for person in people]))
-    thickness = torch.from_numpy(np.stack([person.thickness_mm for person in people]))
+    measured = torch.from_numpy(np.stack([person.measured for person in people]))
     with torch.inference_mode():
-        return np.asarray(classifier.network.logit(pooled, thickness).numpy(), np.float64)
+        return np.asarray(classifier.network.logit(pooled, measured).numpy(), np.float64)
 
 
 def _mean(values: NDArray[np.floating]) -> float:

@@ -1,5 +1,6 @@
 """Person: what the layer analysis finds in one simulated person, beside the truth. Steps as in the node."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,17 +27,25 @@ class Person:
     """Findings and truth of one person.
 
     pooled             float32 (6, feature) of ``PainNetwork.pool``, with shear wave.
-    thickness_mm       float32 (6,), as measured on the found layers; NaN where there is none.
+    measured           float32 (7,): thickness as measured on the found layers, NaN where there is none; then
+                       1 for a probe across the fibers, 0 for along.
     true_thickness_mm  float32 (6,), NaN where the field cuts the layer.
     dice               float32 (6,) on the source grid; NaN for a layer that is not there.
+    factors            the numbers that made the person, by name.
     """
 
     pooled: NDArray[np.float32]
-    thickness_mm: NDArray[np.float32]
+    measured: NDArray[np.float32]
     true_thickness_mm: NDArray[np.float32]
     dice: NDArray[np.float32]
+    factors: Mapping[str, float]
     pain: bool
     latent: float
+
+    @property
+    def thickness_mm(self) -> NDArray[np.float32]:
+        """As measured on the found layers (6,); NaN where there is none."""
+        return self.measured[:LAYERS]
 
 
 def examine(seed: int, protocol: Protocol, folder: Path) -> Person:
@@ -48,10 +57,10 @@ def examine(seed: int, protocol: Protocol, folder: Path) -> Person:
     thickness = measure(phantom.scan, labelmap).mean_thickness_mm()
     truth = [phantom.thickness_mm.get(layer, np.nan) for layer in range(1, LAYERS + 1)]
     return Person(
-        _pool(phantom.scan, labelmap, thickness, weights),
-        thickness,
+        *_pool(phantom.scan, labelmap, thickness, weights),
         np.array(truth, np.float32),
         _dice(labelmap, phantom),
+        phantom.factors,
         phantom.pain,
         phantom.pain_latent,
     )
@@ -71,12 +80,13 @@ def _pool(
     labelmap: NDArray[np.uint8],
     thickness: NDArray[np.float32],
     weights: Weights,
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Pooled features and what was measured."""
     network, wanted_mm = weights.pain_bswe.network, weights.pain_bswe.spacing_mm
     case = build_case(scan, labelmap, thickness, network.channels, wanted_mm)
     with torch.inference_mode():
-        pooled: NDArray[np.float32] = network.pool(case.image, case.labels)[0].numpy()
-    return pooled
+        pooled = network.pool(case.image, case.labels)
+    return pooled[0].numpy(), case.measured[0].numpy()
 
 
 def _dice(labelmap: NDArray[np.uint8], phantom: Phantom) -> NDArray[np.float32]:

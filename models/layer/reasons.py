@@ -11,7 +11,7 @@ from models import codes
 from models.findings import Attribution, Classification, Flag, Measurement
 from models.layer import concepts
 from models.layer.labels import SEGMENTS
-from models.layer.network import PainNetwork
+from models.layer.pain import PainNetwork
 from models.steps.attribute import (
     NORMALIZATION,
     appearance_shapley,
@@ -71,9 +71,9 @@ def _contribution_measurements(
 ) -> Iterator[Measurement]:
     """Shapley value and additive terms of each layer; no thickness term where no thickness counts."""
     pooled = network.pool(case.image, case.labels)
-    terms = network.terms(pooled, case.thickness_mm)[0].double().cpu().numpy()
+    terms = network.terms(pooled, case.measured)[0].double().cpu().numpy()
     present = pooled[0, :, 0] > 0
-    measured = (case.thickness_mm[0] > 0) & (network.finite > 0)
+    measured = (case.measured[0, :-1] > 0) & (network.finite > 0)
     for segment in SEGMENTS:
         index = segment.number - 1
         if not present[index]:

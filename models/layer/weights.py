@@ -16,6 +16,7 @@ Keys of the file begin with ``segment.``, ``pain_b.`` or ``pain_bswe.``. The car
     spacing_mm = [0.3, 0.3]
     temperature = 1.0              # probability = sigmoid(logit / temperature)
     texture_maps = 8
+    members = 5                    # of the ensemble of heads
     channels = ["b-mode"]
 
 The training cohort's statistics are buffers of the networks and so part of the file.
@@ -32,7 +33,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from models.analysis import WeightsError
-from models.layer.network import PainNetwork, SegmentationNetwork
+from models.layer.network import SegmentationNetwork
+from models.layer.pain import PainNetwork
 
 CARD = "weights.toml"
 FILE = "weights.safetensors"
@@ -132,6 +134,7 @@ def save_weights(folder: Path, weights: Weights) -> None:
             f"spacing_mm = {list(pain.spacing_mm)}",
             f"temperature = {pain.temperature}",
             f"texture_maps = {pain.network.texture_maps}",
+            f"members = {pain.network.members}",
             f"channels = [{channels}]",
         ]
     (folder / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -150,7 +153,7 @@ def _segmenter(card: dict[str, Any], tensors: dict[str, Tensor]) -> Segmenter:
 
 
 def _classifier(card: dict[str, Any], tensors: dict[str, Tensor]) -> Classifier:
-    network = PainNetwork(tuple(card["channels"]), card["texture_maps"])
+    network = PainNetwork(tuple(card["channels"]), card["texture_maps"], card["members"])
     network.load_state_dict(tensors, strict=True)
     return Classifier(
         network.eval().requires_grad_(False), _pair(card["spacing_mm"]), card["temperature"]

@@ -26,17 +26,22 @@ NORMALIZATION = "p99.5"
 class Pooled(Protocol):
     """A classifier whose decision depends on the image only through features of one layer each."""
 
-    reference_gray_mean: Tensor
-    reference_gray_sd: Tensor
-    reference_speed: Tensor
+    @property
+    def reference_gray_mean(self) -> Tensor: ...
 
-    def __call__(self, image: Tensor, labels: Tensor, thickness_mm: Tensor, /) -> Tensor: ...
+    @property
+    def reference_gray_sd(self) -> Tensor: ...
+
+    @property
+    def reference_speed(self) -> Tensor: ...
+
+    def __call__(self, image: Tensor, labels: Tensor, measured: Tensor, /) -> Tensor: ...
 
     def pool(self, image: Tensor, labels: Tensor) -> Tensor:
         """Features (batch, layer, feature), those of a layer from its own voxels alone."""
         ...
 
-    def logit(self, pooled: Tensor, thickness_mm: Tensor) -> Tensor:
+    def logit(self, pooled: Tensor, measured: Tensor) -> Tensor:
         """Logit (batch,) of features."""
         ...
 
@@ -72,7 +77,7 @@ def gradient_map(network: Pooled, case: Case) -> NDArray[np.float32]:
     """|d logit / d voxel| (slice, row, column), each channel times its standard deviation, summed."""
     image = case.image.detach().clone().requires_grad_(True)
     gradient = Saliency(network).attribute(
-        image, abs=True, additional_forward_args=(case.labels, case.thickness_mm)
+        image, abs=True, additional_forward_args=(case.labels, case.measured)
     )
     inside = case.labels[0] > 0
     total = torch.zeros(case.labels.shape[1:], device=image.device)
@@ -133,7 +138,8 @@ def moment_reference(network: Pooled, case: Case) -> Tensor:
         image[0, 0][mask] = (image[0, 0][mask] - gray[number]) * scale + wanted
         if "shear-wave-speed" in case.channels:
             plane = image[0, case.channels.index("shear-wave-speed")]
-            plane[mask] *= network.reference_speed[number] / speed[number]
+            if speed[number] > 0:
+                plane[mask] *= network.reference_speed[number] / speed[number]
     return image
 
 
@@ -151,7 +157,7 @@ def appearance_shapley(network: Pooled, case: Case) -> Contributions:
     members = coalitions(layers)
     chosen = torch.from_numpy(members).to(own.device)[..., None]
     pooled = torch.where(chosen, own, reference)
-    logits = network.logit(pooled, case.thickness_mm.expand(len(members), -1))
+    logits = network.logit(pooled, case.measured.expand(len(members), -1))
     values = logits.detach().cpu().numpy().astype(np.float64)
     result = Contributions(shapley(values), float(values[-1]), float(values[0]))
     gap = result.values.sum() - (result.logit - result.reference_logit)

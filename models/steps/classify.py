@@ -12,7 +12,7 @@ from models.scan import Scan
 from models.steps.grid import Box, bounding_box, grid_shape, resample, resample_labels
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Image, labels, thickness -> logit (batch,)."""
+"""Image, labels, measured -> logit (batch,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,14 +21,15 @@ class Case:
 
     image         float32 (1, channel, slice, row, column): stored values.
     labels        uint8 (1, slice, row, column).
-    thickness_mm  float32 (1, layer), NaN where a layer has none.
+    measured      float32 (1, layer + 1): thickness in mm, NaN where a layer has none; then 1 for a probe
+                  across the body, 0 for along, NaN where that is not known.
     box           the part of the source grid that was resampled.
     channels      names of the image's channels.
     """
 
     image: Tensor
     labels: Tensor
-    thickness_mm: Tensor
+    measured: Tensor
     box: Box
     channels: tuple[str, ...]
 
@@ -38,7 +39,7 @@ class Case:
             self,
             image=self.image.to(device),
             labels=self.labels.to(device),
-            thickness_mm=self.thickness_mm.to(device),
+            measured=self.measured.to(device),
         )
 
 
@@ -57,15 +58,30 @@ def build_case(
     return Case(
         torch.from_numpy(np.stack(planes))[None],
         torch.from_numpy(resample_labels(labels, shape))[None],
-        torch.from_numpy(thickness_mm.astype(np.float32))[None],
+        torch.from_numpy(np.append(thickness_mm, across(scan)).astype(np.float32))[None],
         box,
         channels,
     )
 
 
+def across(scan: Scan) -> float:
+    """1 for a transverse probe, 0 for a longitudinal one, NaN where that is not known.
+
+    As the scan says; else from the direction of its columns, where the orientation was measured or declared.
+    """
+    said = {"transverse": 1.0, "longitudinal": 0.0}.get(scan.facts.get("probe_orientation", ""))
+    if said is not None:
+        return said
+    if scan.geometry.orientation not in ("measured", "declared"):
+        return float("nan")
+    # Patient axes: left, posterior, superior. Columns that run from front to back are neither.
+    axis = int(np.argmax(np.abs(scan.affine[:3, 2])))
+    return (1.0, float("nan"), 0.0)[axis]
+
+
 def classify(network: Network, case: Case, temperature: float) -> tuple[float, float]:
     """The logit and the probability sigmoid(logit / temperature), temperature from validation persons."""
-    logit = network(case.image, case.labels, case.thickness_mm)[0].double()
+    logit = network(case.image, case.labels, case.measured)[0].double()
     return float(logit), float(torch.sigmoid(logit / temperature))
 
 

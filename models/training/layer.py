@@ -13,11 +13,18 @@ from models.evaluation import baseline
 from models.evaluation.cohort import Cohort, simulate
 from models.evaluation.metrics import auc
 from models.evaluation.person import SHEAR_WAVE, Person, examine
-from models.layer.network import PainNetwork
+from models.layer.pain import PainNetwork
 from models.layer.weights import Classifier, Segmenter, Weights, load_weights, save_weights
 from models.phantom import Protocol
 from models.training.config import Config
-from models.training.pain import Features, features_of, fit_terms, set_references, temperature_of
+from models.training.pain import (
+    Features,
+    features_of,
+    fit_heads,
+    fit_readouts,
+    set_references,
+    temperature_of,
+)
 from models.training.segment import Fitted, fit_segmentation
 
 BASELINE_PENALTY = 0.01
@@ -86,7 +93,8 @@ def _fit(
 ) -> Classifier:
     network = classifier.network
     set_references(network, train)
-    fit_terms(network, train, validation, config.pain)
+    fit_readouts(network, train)
+    fit_heads(network, train, validation, config.pain)
     return replace(classifier, temperature=temperature_of(network, validation))
 
 
@@ -115,7 +123,7 @@ def _report(
     latent = auc([person.latent for person in people], features.pain.numpy())
     for name, item in (("B-mode", weights.pain_b), ("B-mode + shear wave", weights.pain_bswe)):
         with torch.inference_mode():
-            logit = item.network.logit(features.pooled, features.thickness_mm)
+            logit = item.network.logit(features.pooled, features.measured)
         area = auc(logit.numpy(), features.pain.numpy())
         console.print(f"{name}: AUC {area:.3f} (planted latent {latent:.3f}), T {item.temperature}")
     console.print(f"Weights {weights.sha256[:16]}, {weights.statement}")

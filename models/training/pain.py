@@ -1,119 +1,221 @@
-"""Fit the pain networks on features pooled from the layers that the segmentation network found.
+"""Fit the heads of the pain networks on features pooled from the layers that the segmentation network found.
 
-The texture network keeps its random filters: random convolutional features (Saxe et al. 2011) cost nothing
-to train and cannot learn a scan by heart. What is learned are the weights of the terms, a convex problem with
-one solution, so that a fit does not depend on the order of batches.
+Everything here is convex: ridge regressions read tissue properties out of the features, logistic regressions
+weigh them. One solution each, so that a fit does not depend on the order of anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import expit
 from torch import Tensor
 from torch.nn import functional
 
 from models.evaluation.person import Person
-from models.layer.network import PainNetwork
+from models.layer.network import LAYERS
+from models.layer.pain import ACROSS, PROPERTIES, PainNetwork
+from models.layer.pooling import GRAY_SD, GRAY_STEP, PRESENT, SPEED
 from models.training.config import PainConfig
 
-GRAY, GRAY_SD, SPEED, TEXTURE = 1, 2, 3, 4  # columns of PainNetwork.pool
+Matrix = NDArray[np.float64]
+PAIR_PENALTIES = (
+    3.0,
+    10.0,
+    30.0,
+)  # times the penalty: more than a hundred products against a dozen terms
+READOUT_PENALTY = 0.02
+SPEEDS = tuple(f"{name.split('.')[0]}.shear_m_s" for name in PROPERTIES[:LAYERS])
+STEPS = 30  # of Newton's method; ten are enough
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """Of n people: pooled (n, 6, feature), thickness_mm (n, 6) with NaN, pain (n,) 0 or 1."""
+    """Of n people: pooled (n, 6, feature), measured (n, 7), pain (n,) 0 or 1, factors name -> (n,)."""
 
     pooled: Tensor
-    thickness_mm: Tensor
+    measured: Tensor
     pain: Tensor
+    factors: Mapping[str, Tensor]
 
 
 def features_of(people: Sequence[Person]) -> Features:
     """Stack what was pooled of each person."""
+    names = people[0].factors
     return Features(
         torch.from_numpy(np.stack([person.pooled for person in people])),
-        torch.from_numpy(np.stack([person.thickness_mm for person in people])),
+        torch.from_numpy(np.stack([person.measured for person in people])),
         torch.tensor([float(person.pain) for person in people]),
+        {name: torch.tensor([person.factors[name] for person in people]) for name in names},
     )
 
 
 def set_references(network: PainNetwork, features: Features) -> None:
-    """The cohort's means per layer become the point where every term is zero; in place."""
-    here = features.pooled[:, :, :1] > 0
-    pooled = torch.where(here, features.pooled, torch.nan)
-    mean = pooled.nanmean(0)
-    network.reference_gray_mean.copy_(mean[:, GRAY])
-    network.reference_gray_sd.copy_(mean[:, GRAY_SD])
-    if network.shear_wave:
-        network.reference_speed.copy_(pooled[:, :, SPEED].log().nanmean(0).exp())
-    known = features.thickness_mm.log().nanmean(0).exp()
-    network.reference_thickness_mm.copy_(
-        torch.where(known > 0, known, network.reference_thickness_mm)
+    """The cohort's means become the point where every term is zero, its spreads the unit; in place."""
+    there = features.pooled[:, :, :1] > 0
+    pooled = torch.where(there, features.pooled, torch.nan).double()
+    center = pooled.nanmean(0)
+    for column in (GRAY_SD, SPEED):
+        center[:, column] = pooled[:, :, column].log().nanmean(0).exp()
+    center[:, PRESENT] = 1.0
+    known = center.isfinite()
+    network.reference_pooled.copy_(torch.where(known, center.float(), network.reference_pooled))
+    thickness = features.measured[:, :LAYERS].double().log()
+    mean = thickness.nanmean(0)
+    spread = (thickness - mean).square().nanmean(0).sqrt()
+    known = mean.isfinite() & (spread > 0)
+    start = network.reference_thickness_mm, network.thickness_scale
+    start[0].copy_(torch.where(known, mean.exp().float(), start[0]))
+    start[1].copy_(torch.where(known, spread.float(), start[1]))
+    network.pooled_scale.fill_(1.0)
+    look, speed = network.normal(features.pooled)
+    normal = torch.where(there, torch.cat([look, speed[..., None]], 2), torch.nan)
+    _set_scales(network, normal, features.measured[:, ACROSS])
+
+
+def _set_scales(network: PainNetwork, normal: Tensor, across: Tensor) -> None:
+    """Mean difference of the features across and along the fibers, and the spread that is left; in place."""
+    share = across.nanmean()
+    network.across_share.copy_(torch.where(share.isfinite(), share, 0.5))
+    step = normal[across == 1.0].nanmean(0) - normal[across == 0.0].nanmean(0)
+    step = torch.where(step.isfinite(), step, 0.0)
+    known = torch.where(across.isnan(), network.across_share, across)
+    rest = normal - (known - network.across_share)[:, None, None] * step
+    scale = rest.square().nanmean(0).sqrt()
+    scale = torch.where(scale > 0, scale, 1.0)
+    scale[:, 0] = (
+        GRAY_STEP  # one unit for all layers, so that what is common to them cancels in every sum
     )
-    texture = pooled[:, :, TEXTURE:]
-    center = texture.nanmean(0)
-    normal = network.texture_normal
-    assert normal.running_mean is not None
-    assert normal.running_var is not None
-    normal.running_mean.copy_(center.flatten())
-    normal.running_var.copy_((texture - center).square().nanmean(0).flatten())
+    network.pooled_scale[:, [*network.looks, SPEED]] = scale
+    network.reference_across.copy_(step / scale)
 
 
-def fit_terms(
+def fit_readouts(network: PainNetwork, features: Features) -> dict[str, float]:
+    """Tissue properties from all layers' features, by ridge regression on the simulator's factors; in place.
+
+    Returns how well each is read: the share of its variance that is explained in these people.
+    """
+    with torch.no_grad():
+        look, speed = network.features(features.pooled, features.measured)
+    found: dict[str, float] = {}
+    rows = look.flatten(1).double().numpy()
+    penalty = np.full(rows.shape[1], READOUT_PENALTY)
+    readout = []
+    for name in PROPERTIES:
+        weight, found[name] = _ridge(rows, _standard(features.factors[name]), penalty)
+        readout.append(weight)
+    stacked = torch.from_numpy(np.stack(readout)).float()
+    network.appearance_readout.copy_(stacked.view_as(network.appearance_readout))
+    if network.shear_wave:
+        rows = speed.double().numpy()
+        penalty = np.full(LAYERS, READOUT_PENALTY)
+        readout = []
+        for name in SPEEDS:
+            weight, found[name] = _ridge(rows, _standard(features.factors[name].log()), penalty)
+            readout.append(weight)
+        network.speed_readout.copy_(torch.from_numpy(np.stack(readout)).float())
+    return found
+    with torch.no_grad():
+        network.pair_mean.zero_()
+        design = network.design(features.pooled, features.measured)
+        network.pair_mean.copy_(design[:, network.parts["pairs"]].mean(0))
+    return found
+
+
+def _standard(values: Tensor) -> Matrix:
+    array = values.double().numpy()
+    return np.asarray((array - array.mean()) / max(float(array.std()), 1e-9))
+
+
+def _ridge(rows: Matrix, target: Matrix, penalty: Matrix) -> tuple[Matrix, float]:
+    """Weights whose prediction has unit variance, and the explained share of the target's variance."""
+    gram = rows.T @ rows / len(rows) + np.diag(penalty)
+    weight = np.linalg.solve(gram, rows.T @ target / len(rows))
+    predicted = rows @ weight
+    explained = 1 - float(np.mean((target - predicted) ** 2))
+    return np.asarray(weight / max(float(predicted.std()), 1e-9)), explained
+
+
+def fit_heads(
     network: PainNetwork, train: Features, validation: Features, part: PainConfig
 ) -> float:
-    """Fit all but the texture filters for each penalty, keep the best; returns its validation loss."""
-    network.eval().requires_grad_(False)
-    parameters = {
-        name: item for name, item in network.named_parameters() if not name.startswith("texture.")
-    }
-    best, kept = float("inf"), {name: item.clone() for name, item in parameters.items()}
+    """Fit the ensemble with the penalties that suit the validation people best; returns their loss.
+
+    Products of properties are used only where they lower the validation loss by more than its standard error.
+    """
+    rows, check = (_design(network, features) for features in (train, validation))
+    pain, truth = (features.pain.double().numpy() for features in (train, validation))
+    pairs = network.parts["pairs"]
+    tried = {}
     for penalty in part.penalties:
-        for item in parameters.values():
-            item.zero_().requires_grad_(True)
-        _minimize(network, train, parameters, (penalty, penalty * part.texture_penalty))
-        network.requires_grad_(False)
-        loss = float(_loss(network, validation))
-        if loss < best:
-            best, kept = loss, {name: item.clone() for name, item in parameters.items()}
-    for name, item in parameters.items():
-        item.copy_(kept[name])
-    return best
+        strength = _penalties(network, (penalty, penalty * part.texture_penalty, np.inf))
+        tried[penalty] = strength, _losses(_newton(rows, pain, strength), check, truth)
+    penalty = min(tried, key=lambda item: float(tried[item][1].mean()))
+    strength, best = tried[penalty]
+    for times in PAIR_PENALTIES:
+        stronger = strength.copy()
+        stronger[pairs] = penalty * times
+        losses = _losses(_newton(rows, pain, stronger), check, truth)
+        gain = tried[penalty][1] - losses
+        clear = gain.mean() > gain.std() / np.sqrt(len(gain))
+        if clear and losses.mean() < best.mean():
+            strength, best = stronger, losses
+    network.requires_grad_(False)
+    generator = np.random.default_rng(np.random.SeedSequence([0, len(rows)]))
+    for member in range(network.members):
+        people = generator.integers(0, len(rows), len(rows))
+        weight = torch.from_numpy(_newton(rows[people], pain[people], strength)).float()
+        network.weight[member] = weight[:-1]
+        network.bias[member] = weight[-1]
+    return float(best.mean())
 
 
-def _minimize(
-    network: PainNetwork,
-    features: Features,
-    parameters: dict[str, torch.nn.Parameter],
-    penalties: tuple[float, float],
-) -> None:
-    optimizer = torch.optim.LBFGS(
-        list(parameters.values()), max_iter=300, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = _loss(network, features)
-        for name, item in parameters.items():
-            if name != "bias":
-                loss = loss + penalties[name == "texture_weight"] / 2 * item.square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
+def _design(network: PainNetwork, features: Features) -> Matrix:
+    with torch.no_grad():
+        return np.asarray(network.design(features.pooled, features.measured).double().numpy())
 
 
-def _loss(network: PainNetwork, features: Features) -> Tensor:
-    logit = network.logit(features.pooled, features.thickness_mm)
-    return functional.binary_cross_entropy_with_logits(logit, features.pain)
+def _penalties(network: PainNetwork, strengths: tuple[float, float, float]) -> Matrix:
+    """One strength per column: named quantities, generic features, products; infinite leaves a column out."""
+    named, generic, pairs = strengths
+    penalty = np.full(network.weight.shape[1], named)
+    penalty[network.parts["generic"]] = generic
+    penalty[network.parts["pairs"]] = pairs
+    return penalty
+
+
+def _newton(rows: Matrix, pain: Matrix, penalty: Matrix) -> Matrix:
+    """Minimize mean log loss + Σ penalty / 2 · weight²; returns the weights, and the bias last."""
+    used = np.isfinite(penalty)
+    columns = np.column_stack([rows[:, used], np.ones(len(rows))])
+    strength = np.append(penalty[used], 0.0)
+    weight = np.zeros(columns.shape[1])
+    for _ in range(STEPS):
+        probability = expit(columns @ weight)
+        slope = columns.T @ (probability - pain) / len(pain) + strength * weight
+        if abs(slope).max() < 1e-9:
+            break
+        spread = np.maximum(probability * (1 - probability), 1e-6)[:, None]
+        curvature = columns.T @ (columns * spread) / len(pain) + np.diag(strength + 1e-9)
+        weight = weight - np.linalg.solve(curvature, slope)
+    result = np.zeros(len(penalty) + 1)
+    result[np.append(used, True)] = weight
+    return result
+
+
+def _losses(weight: Matrix, rows: Matrix, pain: Matrix) -> Matrix:
+    """Log loss of each person."""
+    logit = rows @ weight[:-1] + weight[-1]
+    return np.asarray(np.logaddexp(0, logit) - pain * logit)
 
 
 def temperature_of(network: PainNetwork, validation: Features) -> float:
     """The divisor of the logit that makes validation people most probable (Guo et al. 2017)."""
     with torch.inference_mode():
-        logit = network.logit(validation.pooled, validation.thickness_mm)
+        logit = network.logit(validation.pooled, validation.measured)
 
     def loss(log_temperature: float) -> float:
         scaled = logit / float(np.exp(log_temperature))

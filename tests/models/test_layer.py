@@ -13,7 +13,8 @@ from models.analysis import Refusal, load
 from models.findings import Findings
 from models.layer import LayerAnalysis, WeightsError, analysis, concepts
 from models.layer.labels import MUSCLE, SEGMENTS
-from models.layer.network import PainNetwork, SegmentationNetwork
+from models.layer.network import SegmentationNetwork
+from models.layer.pain import PainNetwork
 from models.layer.sizes import measure, size_flags, size_measurements
 from models.layer.weights import (
     CARD,
@@ -152,7 +153,7 @@ def test_the_reasons_add_up_and_fit_the_map(findings):
         for how in concepts.TERMS.values()
         for value in numbers(findings, concepts.CONTRIBUTION, how).values()
     ]
-    bias = float(load_weights(Path(models.layer.__file__).parent).pain_bswe.network.bias)
+    bias = float(load_weights(Path(models.layer.__file__).parent).pain_bswe.network.bias.mean())
     assert bias + sum(terms) == pytest.approx(decision.logit, abs=1e-3)
     assert set(numbers(findings, concepts.CONTRIBUTION, concepts.SHAPLEY)) == set(range(1, 7))
     thickness = numbers(findings, concepts.CONTRIBUTION, concepts.TERMS["thickness"])
