@@ -3,7 +3,9 @@
 The network runs slice by slice on its own grid. Its class probabilities, not its labels, go back to the
 source grid, so that a layer of few pixels does not alias. Where the most probable labels of a column break
 the anatomical order (outside, 1 to 6 from the probe down, outside; layers may be missing), the column takes
-the most probable labels among those that keep it (Viterbi algorithm): the only post-processing there is.
+the most probable labels among those that keep it (Viterbi algorithm). Columns know nothing of each other, so
+each border is then replaced by its median over a few millimeters sideways; medians of ordered borders are
+ordered. A layer left in hardly any column is taken out. There is no other post-processing.
 """
 
 from collections.abc import Callable
@@ -12,12 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
 from models.steps.grid import bounding_box, grid_shape, pieces_of, resample
 
 LEAST_PROBABILITY = 1e-4  # so that one sure pixel cannot outvote a whole column
+MEDIAN_MM = 2.5  # wider than a jump between columns, narrower than a gap in a membrane
+LEAST_SHARE = 0.02  # of the columns with tissue; a layer in fewer is taken for absent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,10 +36,15 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layers:
-    """Labels on the source grid, and the share of voxels relabeled to put columns in order."""
+    """Labels on the source grid, and how sure they are.
+
+    reordered   share of voxels relabeled to put columns in order.
+    confidence  per class from 1 on, the Dice to be expected if the probabilities are right; NaN if absent.
+    """
 
     labelmap: NDArray[np.uint8]
     reordered: float
+    confidence: tuple[float, ...]
 
 
 def segment(
@@ -55,6 +65,7 @@ def segment(
     image = torch.from_numpy(resample(gray, shape))
     labels = np.zeros(gray.shape, np.uint8)
     reordered = 0
+    overlap = np.zeros((0, 3))
     for piece in pieces_of(gray):
         around = torch.arange(piece.start, piece.stop)[:, None] + torch.arange(
             -neighbors, neighbors + 1
@@ -64,11 +75,51 @@ def segment(
         probability = _to_source(scores.softmax(1), gray.shape[1:])
         inside = torch.tensor(valid[piece], device=device)
         found, changed = most_probable(probability, inside)
+        sums = _overlap(probability, found, inside)
+        overlap = overlap + sums if len(overlap) else sums
         labels[piece] = found.cpu().numpy()
         reordered += changed
     labelmap = np.zeros(volume.gray.shape, np.uint8)
-    labelmap[box] = labels
-    return Layers(labelmap, reordered / np.count_nonzero(valid))
+    labelmap[box] = smooth_borders(labels, valid, volume.spacing_mm[1], len(overlap))
+    return Layers(labelmap, reordered / np.count_nonzero(valid), _expected_dice(overlap, labelmap))
+
+
+def smooth_borders(
+    labels: NDArray[np.uint8], valid: NDArray[np.bool_], column_mm: float, layers: int
+) -> NDArray[np.uint8]:
+    """Ordered labels (slice, row, column) with each border at its median over ``MEDIAN_MM`` of columns."""
+    below = np.logical_and.accumulate(labels[:, ::-1] == 0, axis=1)[:, ::-1]
+    depth = np.where(below, np.uint8(layers + 1), labels)
+    depth = np.maximum.accumulate(depth, axis=1)  # a hole in the valid region hides what goes on below
+    width = 2 * int(np.rint(MEDIAN_MM / column_mm / 2)) + 1
+    borders = np.stack([(depth <= layer).sum(1) for layer in range(layers + 1)])
+    borders = ndimage.median_filter(borders, (1, 1, width), mode="nearest")
+    tissue = max(1, int((borders[-1] > borders[0]).sum()))
+    for layer in range(1, layers + 1):
+        if int((borders[layer] > borders[layer - 1]).sum()) < LEAST_SHARE * tissue:
+            borders[layer] = borders[layer - 1]  # what little there was goes to the next layer
+    rows = np.arange(labels.shape[1])[None, :, None]
+    result = np.zeros_like(labels)
+    for border in borders[:-1]:
+        result += rows >= border[:, None, :]
+    result[rows >= borders[-1][:, None, :]] = 0
+    return result * valid
+
+
+def _overlap(probability: Tensor, labels: Tensor, inside: Tensor) -> NDArray[np.float64]:
+    """Per class from 1 on: probability inside the label, probability anywhere, voxels of the label."""
+    sums = []
+    for label in range(1, probability.shape[1]):
+        plane, mask = probability[:, label] * inside, labels == label
+        sums.append([float((plane * mask).sum()), float(plane.sum()), float(mask.sum())])
+    return np.array(sums)
+
+
+def _expected_dice(overlap: NDArray[np.float64], labelmap: NDArray[np.uint8]) -> tuple[float, ...]:
+    both, probable, labeled = overlap.T
+    dice = 2 * both / np.maximum(probable + labeled, 1e-9)
+    there = np.isin(np.arange(1, len(dice) + 1), labelmap)
+    return tuple(np.where(there, dice, np.nan).tolist())
 
 
 def most_probable(probability: Tensor, inside: Tensor) -> tuple[Tensor, int]:

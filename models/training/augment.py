@@ -1,4 +1,4 @@
-"""Augment: batches of five neighboring slices, changed as other machines and operators would change them."""
+"""Augment: batches of five neighboring slices, changed as other machines, bodies and operators would."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from models.layer.network import LAYERS
 from models.training.data import Sweep
+
+FATS, MUSCLE = (2, 4), 6
 
 
 class Draw:
@@ -25,28 +28,39 @@ class Draw:
     def normal(self, shape: Sequence[int]) -> Tensor:
         return torch.randn(tuple(shape), generator=self.generator)
 
+    def some(self, count: int, share: float) -> Tensor:
+        """1 for about this share of the samples, else 0; shape (count, 1, 1, 1)."""
+        return (self.each(count, 0, 1) < share).float()
+
 
 def batch_of(
     sweeps: Sequence[Sweep], count: int, crop: tuple[int, int], neighbors: int, draw: Draw
 ) -> tuple[Tensor, Tensor]:
-    """Gray levels float32 (count, 2 x neighbors + 1, rows, columns) and labels int64 (count, rows, columns).
+    """Gray levels (count, 2 x neighbors + 1, rows, columns) and class shares (count, 7, rows, columns).
 
-    One zoom per batch stands for another spacing or another body; samples are cropped and flipped singly.
+    A pixel that a border crosses belongs to both sides in the share it covers: so borders are learned finer
+    than pixels. One zoom per batch stands for another spacing or another body; samples are cropped and
+    flipped singly.
     """
     zoom = draw.single.uniform((0.85, 0.75), (1.18, 1.3))
     size = tuple(round(side * factor) for side, factor in zip(crop, zoom, strict=True))
-    grays, labels = [], []
+    grays, shares = [], []
     for _ in range(count):
         gray, label = _window(sweeps[int(draw.single.integers(len(sweeps)))], neighbors, draw)
-        gray, label = _crop(gray, label, size, draw)
-        grays.append(gray)
-        labels.append(label)
-    image = torch.from_numpy(np.stack(grays)).float()
-    target = torch.from_numpy(np.stack(labels)).float()[:, None]
-    image = functional.interpolate(image, crop, mode="bilinear", align_corners=False)
-    target = functional.interpolate(target, crop, mode="nearest-exact")[:, 0].long()
-    image = _appearance(image, draw)
-    return _hide(image, target, draw)
+        gray, label = _crop(gray, label, (size[0], size[1]), draw)
+        image = torch.from_numpy(gray).float()[None]
+        grays.append(functional.interpolate(image, crop, mode="bilinear", align_corners=False))
+        shares.append(_shares(label, crop))
+    share = torch.cat(shares)
+    return _hide(*_appearance(torch.cat(grays), share, draw), draw)
+
+
+def _shares(label: NDArray[np.uint8], crop: tuple[int, int]) -> Tensor:
+    """Share of each class in each pixel of the crop, (1, 7, rows, columns)."""
+    hot = functional.one_hot(torch.from_numpy(label).long(), LAYERS + 1).permute(2, 0, 1)[None]
+    return functional.interpolate(
+        hot.float(), crop, mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 def _window(
@@ -65,54 +79,86 @@ def _window(
 
 
 def _crop(
-    gray: NDArray[np.uint8], label: NDArray[np.uint8], size: tuple[int, ...], draw: Draw
+    gray: NDArray[np.uint8], label: NDArray[np.uint8], size: tuple[int, int], draw: Draw
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A part of the wanted size; rows mostly start at the probe, what is missing is black and outside."""
-    columns = label.shape[1]
-    top = int(draw.single.integers(0, 30)) if draw.single.random() < 0.15 else 0
+    rows, columns = gray.shape[1:]
+    fine = label.shape[0] // rows  # rows of labels per row of gray levels
+    room = max(rows - size[0], 30)
+    top = int(draw.single.integers(0, room)) if draw.single.random() < 0.25 else 0
     left = int(draw.single.integers(0, max(columns - size[1], 0) + 1))
-    gray, label = (part[..., top : top + size[0], left : left + size[1]] for part in (gray, label))
-    missing = [(0, want - have) for want, have in zip(size, label.shape, strict=True)]
-    return np.pad(gray, [(0, 0), *missing]), np.pad(label, missing)
+    right = left + size[1]
+    gray = gray[:, top : top + size[0], left:right]
+    label = label[top * fine : (top + size[0]) * fine, left:right]
+    missing = [(0, want - have) for want, have in zip(size, gray.shape[1:], strict=True)]
+    below = (0, size[0] * fine - label.shape[0])
+    return np.pad(gray, [(0, 0), *missing]), np.pad(label, [below, missing[1]])
 
 
-def _appearance(image: Tensor, draw: Draw) -> Tensor:
-    """Gray map, gain, blur and noise, drawn per sample."""
+def _appearance(image: Tensor, share: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Echo of layers, streaks, gray map, gain, blur and noise, drawn per sample."""
     count = image.shape[0]
     black = image == 0
-    image = 255 * (image / 255).pow(torch.exp(draw.each(count, -0.3, 0.3)))
+    image = image + _layer_echo(share, draw) + _streaks(image, share, draw)
+    image = 255 * (image.clamp(0, 255) / 255).pow(torch.exp(draw.each(count, -0.3, 0.3)))
     image = image * draw.each(count, 0.8, 1.25) + draw.each(count, -20, 20)
-    image = torch.where(draw.each(count, 0, 1) < 0.4, _blur(image, draw), image)
-    strength = 20 * draw.each(count, 0, 1) ** 2 * (draw.each(count, 0, 1) < 0.5)
+    image = torch.where(draw.some(count, 0.4) > 0, _blur(image, draw), image)
+    strength = 20 * draw.each(count, 0, 1) ** 2 * draw.some(count, 0.5)
     image = (image + strength * draw.normal(image.shape)).clamp(0, 255)
     # In half of the samples black stays black, as outside a field; in the others gain has lifted it.
-    return torch.where(black & (draw.each(count, 0, 1) < 0.5), torch.zeros(()), image)
+    return torch.where(black & (draw.some(count, 0.5) > 0), torch.zeros(()), image), share
+
+
+def _layer_echo(share: Tensor, draw: Draw) -> Tensor:
+    """Each layer a little brighter or darker than simulated, in half of the samples."""
+    count, classes = share.shape[:2]
+    strength = 14 * draw.each(count, 0, 1) * draw.some(count, 0.5)
+    offset = strength * draw.normal((count, classes, 1, 1))
+    offset[:, 0] = 0
+    return (share * offset).sum(1, keepdim=True)
+
+
+def _streaks(image: Tensor, share: Tensor, draw: Draw) -> Tensor:
+    """Bright sheets along fat and muscle, in a third of the samples: not every line is a membrane."""
+    count, slices, rows, columns = image.shape
+    sizes = int(draw.single.integers(3, 9)), int(draw.single.integers(12, 60))
+    coarse = draw.normal((count, 1, max(rows // sizes[0], 2), max(columns // sizes[1], 2)))
+    lines = functional.interpolate(coarse, (rows, columns), mode="bilinear", align_corners=False)
+    where = share[:, FATS, :, :].sum(1, keepdim=True) * draw.some(count, 0.5)
+    where = where + share[:, MUSCLE : MUSCLE + 1] * draw.some(count, 0.7)
+    strength = draw.each(count, 10, 90) * draw.some(count, 0.33)
+    return (strength * (lines - 0.5).clamp(min=0) * where).expand(count, slices, rows, columns)
 
 
 def _blur(image: Tensor, draw: Draw) -> Tensor:
-    """Gaussian blur of 0.3 to 1.2 pixels in both directions, per sample."""
+    """Gaussian blur of 0.3 to 1.5 pixels in depth and half of it sideways, per sample."""
     batch = image.shape[0]
-    sigma = draw.each(batch, 0.3, 1.2).flatten()
-    weight = torch.exp(-0.5 * (torch.arange(-3.0, 4.0) / sigma[:, None]) ** 2)
-    weight = weight / weight.sum(1, keepdim=True)
+    sigma = draw.each(batch, 0.3, 1.5).flatten()
     flat = image.transpose(0, 1)  # samples become groups, each with its own kernel
-    for shape, padding in (((batch, 1, 7, 1), (0, 0, 3, 3)), ((batch, 1, 1, 7), (3, 3, 0, 0))):
+    for shape, padding, factor in (
+        ((batch, 1, 7, 1), (0, 0, 3, 3), 1.0),
+        ((batch, 1, 1, 7), (3, 3, 0, 0), 0.5),
+    ):
+        weight = torch.exp(-0.5 * (torch.arange(-3.0, 4.0) / (factor * sigma[:, None])) ** 2)
+        weight = weight / weight.sum(1, keepdim=True)
         padded = functional.pad(flat, padding, mode="replicate")
         flat = functional.conv2d(padded, weight.view(shape), groups=batch)
     return flat.transpose(0, 1)
 
 
-def _hide(image: Tensor, target: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+def _hide(image: Tensor, share: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
     """A side or the bottom of the field is black and outside, in a third of the samples."""
-    _, _, rows, columns = image.shape
+    rows, columns = image.shape[2:]
+    outside = torch.zeros(LAYERS + 1)
+    outside[0] = 1
     for sample in range(image.shape[0]):
-        share, kind = draw.single.uniform(0, 0.35), draw.single.integers(9)
-        part = {
-            0: (slice(None), slice(0, int(share * columns))),
-            1: (slice(None), slice(columns - int(share * columns), columns)),
-            2: (slice(rows - int(share * rows), rows), slice(None)),
+        part, kind = draw.single.uniform(0, 0.35), draw.single.integers(9)
+        hidden = {
+            0: (slice(None), slice(0, int(part * columns))),
+            1: (slice(None), slice(columns - int(part * columns), columns)),
+            2: (slice(rows - int(part * rows), rows), slice(None)),
         }.get(int(kind))
-        if part:
-            image[sample, :, part[0], part[1]] = 0
-            target[sample, part[0], part[1]] = 0
-    return image, target
+        if hidden:
+            image[sample, :, hidden[0], hidden[1]] = 0
+            share[sample, :, hidden[0], hidden[1]] = outside[:, None, None]
+    return image, share

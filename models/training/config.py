@@ -28,6 +28,7 @@ class SegmentConfig:
     steps: int
     batch: int
     crop: tuple[int, ...]
+    wide: float
     learning_rate: float
     weight_decay: float
     dice_share: float

@@ -10,10 +10,16 @@ from models.evaluation.cohort import Cohort, simulate
 from models.phantom import Protocol, synthesize, varied_request
 from models.steps.grid import grid_shape, resample, resample_labels
 
+FINE = 2
+"""Rows of labels per row of gray levels: a border may lie inside a pixel."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sweep:
-    """One person on the analysis grid: gray levels and labels, uint8 (slice, row, column)."""
+    """One person on the analysis grid: gray levels and labels, uint8 (slice, row, column).
+
+    The labels may have a whole number of times as many rows as the gray levels.
+    """
 
     gray: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -28,8 +34,9 @@ def sweeps(cohort: Cohort, spacing_mm: tuple[float, float], processes: int) -> l
 def _sweep(seed: int, protocol: Protocol, spacing_mm: tuple[float, float]) -> Sweep:
     phantom = synthesize(seed, varied_request(seed, protocol))
     scan = phantom.scan
-    shape = grid_shape(scan.shape[1:], scan.spacing_mm[1:], spacing_mm)
-    gray = resample(scan.channel("b-mode"), shape)
+    rows, columns = grid_shape(scan.shape[1:], scan.spacing_mm[1:], spacing_mm)
+    gray = resample(scan.channel("b-mode"), (rows, columns))
     return Sweep(
-        np.clip(np.rint(gray), 0, 255).astype(np.uint8), resample_labels(phantom.labelmap, shape)
+        np.clip(np.rint(gray), 0, 255).astype(np.uint8),
+        resample_labels(phantom.labelmap, (FINE * rows, columns)),
     )

@@ -25,7 +25,7 @@ from models.training.pain import (
     set_references,
     temperature_of,
 )
-from models.training.segment import Fitted, fit_segmentation
+from models.training.segment import Fitted, fit_segmentation, simulated_sweeps
 
 BASELINE_PENALTY = 0.01
 
@@ -34,7 +34,7 @@ def train(config: Config, out: Path, console: Console) -> None:
     """Write weights, card and baseline into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
-    fitted = fit_segmentation(config)
+    fitted = fit_segmentation(simulated_sweeps(config), config)
     _write_losses(out, fitted)
     # The pain networks learn from the layers that this network finds: the node will have no others.
     save_weights(out, _untrained(config, fitted))

@@ -1,20 +1,20 @@
-"""Fit the segmentation network on simulated sweeps."""
+"""Fit the segmentation network, on simulated sweeps or on a site's own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol as Interface
 
 import torch
-from monai.losses import DiceLoss
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.nn import functional
 
 from models.evaluation.cohort import Cohort
 from models.layer.network import SegmentationNetwork
 from models.phantom import Protocol
 from models.training.augment import Draw, batch_of
-from models.training.config import Config
+from models.training.config import Config, SegmentConfig
 from models.training.data import Sweep, sweeps
+from models.training.progress import Running
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,19 +25,30 @@ class Fitted:
     losses: tuple[float, ...]
 
 
-def fit_segmentation(config: Config) -> Fitted:
-    """Simulate training people, then minimize cross-entropy + Dice with AdamW, one-cycle schedule."""
+class Keeper(Interface):
+    """What watches a fit; ``models.training.progress`` has one."""
+
+    def begin(self, running: Running) -> int: ...
+
+    def after(self, step: int, loss: float) -> bool: ...
+
+    def finish(self) -> None: ...
+
+
+def simulated_sweeps(config: Config) -> list[Sweep]:
+    """Training people of the configured cohort, part of them from wider ranges than the usual."""
     part = config.segment
     row_mm, column_mm = part.spacing_mm
-    cohort = Cohort("train", config.cohort, part.volumes, Protocol(slices=part.slices))
-    data = sweeps(cohort, (row_mm, column_mm), config.processes)
+    protocol = Protocol(slices=part.slices, wide=part.wide)
+    cohort = Cohort("train", config.cohort, part.volumes, protocol)
+    return sweeps(cohort, (row_mm, column_mm), config.processes)
+
+
+def fit_segmentation(data: Sequence[Sweep], config: Config, keeper: Keeper | None = None) -> Fitted:
+    """Minimize ``segmentation_loss`` with AdamW on a one-cycle schedule."""
+    part = config.segment
     torch.manual_seed(config.seed)
     network = SegmentationNetwork(part.neighbors, part.channels)
-    return _fit(network, data, config)
-
-
-def _fit(network: SegmentationNetwork, data: Sequence[Sweep], config: Config) -> Fitted:
-    part = config.segment
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), part.learning_rate, weight_decay=part.weight_decay
@@ -45,32 +56,49 @@ def _fit(network: SegmentationNetwork, data: Sequence[Sweep], config: Config) ->
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, part.learning_rate, part.steps, pct_start=0.15
     )
-    draw = Draw(config.seed)
-    rows, columns = part.crop
+    running = Running(network, optimizer, schedule, Draw(config.seed))
+    first = keeper.begin(running) if keeper else 0
     losses: list[float] = []
     words = "Fit segmentation, loss {task.fields[loss]:.3f}"
     with Progress(TextColumn(words), BarColumn(), TimeRemainingColumn()) as progress:
-        task = progress.add_task("", total=part.steps, loss=float("nan"))
-        for _ in range(part.steps):
-            image, target = batch_of(data, part.batch, (rows, columns), part.neighbors, draw)
-            # bfloat16 multiplies; the sums, the loss and the weights stay float32.
-            with torch.autocast("cpu", torch.bfloat16):
-                scores = network(image.contiguous(memory_format=torch.channels_last))
-            loss = segmentation_loss(scores.float(), target, part.dice_share)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-            losses.append(float(loss.detach()))
+        task = progress.add_task("", total=part.steps, completed=first, loss=float("nan"))
+        for step in range(first, part.steps):
+            losses.append(_step(running, data, part))
             recent = losses[-50:]
             progress.update(task, advance=1, loss=sum(recent) / len(recent))
+            if keeper and keeper.after(step, losses[-1]):
+                break
+    if keeper:
+        keeper.finish()
     return Fitted(network.eval(), tuple(losses))
 
 
-def segmentation_loss(scores: Tensor, target: Tensor, dice_share: float) -> Tensor:
-    """Weighted sum of cross-entropy and batch Dice loss; scores (batch, 7, rows, columns), target int64."""
-    entropy = functional.cross_entropy(scores, target)
-    dice = DiceLoss(softmax=True, to_onehot_y=True, batch=True)(scores, target[:, None])
-    total: Tensor = (1 - dice_share) * entropy + dice_share * dice
-    return total
+def _step(running: Running, data: Sequence[Sweep], part: SegmentConfig) -> float:
+    """One batch; returns its loss."""
+    rows, columns = part.crop
+    image, target = batch_of(data, part.batch, (rows, columns), part.neighbors, running.draw)
+    # bfloat16 multiplies; the sums, the loss and the weights stay float32.
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = running.network(image.contiguous(memory_format=torch.channels_last))
+    loss = segmentation_loss(scores.float(), target, part)
+    running.optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(running.network.parameters(), 5.0)
+    running.optimizer.step()
+    running.schedule.step()
+    return float(loss.detach())
+
+
+def segmentation_loss(scores: Tensor, target: Tensor, part: SegmentConfig) -> Tensor:
+    """Cross-entropy and overlap; scores and target shares are (batch, 7, rows, columns).
+
+    Overlap is 1 - Dice with |p - t| for the difference, which unlike the product is least where a share is
+    met, not where it is rounded.
+    """
+    logarithm = scores.log_softmax(1)
+    share = logarithm.exp()
+    entropy = -(target * logarithm).sum(1).mean()
+    difference, total = (share - target).abs(), share + target
+    overlap = (difference.sum((0, 2, 3)) / (total.sum((0, 2, 3)) + 1.0)).mean()
+    result: Tensor = (1 - part.dice_share) * entropy + part.dice_share * overlap
+    return result
