@@ -40,7 +40,7 @@ class Comparison:
     """One test on persons.
 
     kind      what is asked, as ``layers differ``; ``what`` says of which layers, in words.
-    layers    the two layers of a pair, the first minus the second.
+    layers    the layer asked about, or the two of a pair, the first minus the second.
     effect    in the unit of the quantity, or chi-square, or None.
     p         raw; None when it was not tested, and ``note`` says why.
     adjusted  after Holm over its family; None until the family is complete.
@@ -67,9 +67,10 @@ class Comparison:
 
 def gates(cohort: Cohort, random: Random) -> Iterator[Comparison]:
     """Every test that stands for itself; pairs of layers wait for the test that layers differ."""
-    for column in sorted(cohort.numbers):
-        for compare in COMPARED.get(column.split("|")[0], ()):
-            yield from compare(cohort, column, random)
+    for quantity, several in COMPARED.items():
+        for column in cohort.of(quantity):
+            for compare in several:
+                yield from compare(cohort, column, random)
 
 
 def has_layers(cohort: Cohort, column: str) -> bool:
@@ -99,7 +100,13 @@ def _against_one(cohort: Cohort, column: str, random: Random) -> Iterator[Compar
             continue
         logarithm = np.log(np.maximum(ratio, SMALLEST_RATIO))
         base = Comparison(
-            cohort.channels, column, AGAINST_ONE, name, "signed-rank of log", _complete(ratio)
+            cohort.channels,
+            column,
+            AGAINST_ONE,
+            name,
+            "signed-rank of log",
+            _complete(ratio),
+            (layer,),
         )
         yield _tested(base, _one_sample, logarithm, ratio, random)
 
@@ -191,6 +198,7 @@ def _groups(cohort: Cohort, column: str, random: Random) -> Iterator[Comparison]
             name,
             "Mann-Whitney",
             _complete(pain) + _complete(control),
+            (layer,),
         )
         yield _tested(base, _rank_sum, pain, control)
 
@@ -230,8 +238,8 @@ def _complete(values: Array) -> int:
 COMPARED: dict[str, tuple[Callable[[Cohort, str, Random], Iterator[Comparison]], ...]] = {
     SALIENCY: (_layers_differ, _muscle),
     ENRICHMENT: (_against_one,),
-    CONTRIBUTION: (_groups,),
     MAGNITUDE: (_layers_differ,),
+    CONTRIBUTION: (_groups,),
     THICKNESS: (_groups,),
 }
 """What is asked of each quantity. Layers differ in thickness by anatomy: nothing is asked of that."""

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dicom_node import __version__
-from dicom_node.cohort.comparisons import AGAINST_ONE, GROUPS, LAYERS_DIFFER, Comparison
+from dicom_node.cohort.comparisons import AGAINST_ONE, GROUPS, Comparison
 from dicom_node.cohort.persons import Cohort, Tally
 from dicom_node.cohort.quantities import (
     COLORS,
@@ -22,18 +22,31 @@ from dicom_node.cohort.quantities import (
     THICKNESS,
     UNITS,
 )
-from dicom_node.cohort.statistics import LEAST, Interval, Random
+from dicom_node.cohort.statistics import LEAST, Random
 from dicom_node.cohort.table import Cell, Equality, Ranking, Separation, Tables
+from dicom_node.cohort.words import (
+    DASH,
+    NAMES,
+    PLUS_MINUS,
+    adjusted,
+    between,
+    equal,
+    exactly,
+    gate_of,
+    in_short,
+    name_of,
+    number,
+    signed,
+    verdict,
+)
 
 RESEARCH_ONLY = "Research use only. Not a medical device. The networks are trained on simulation."
-DASH, MINUS, PLUS_MINUS = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{PLUS-MINUS SIGN}"
 ORDER = (SALIENCY, ENRICHMENT, MAGNITUDE, CONTRIBUTION, THICKNESS)
-NAMES = {
-    SALIENCY: "Saliency",
-    ENRICHMENT: "Enrichment",
-    MAGNITUDE: "Size of contribution",
-    CONTRIBUTION: "Contribution, signed",
-    THICKNESS: "Thickness",
+
+
+QUESTIONS = {
+    AGAINST_ONE: "median; is it 1?",
+    GROUPS: "share of pairs of persons in which the one with pain is higher; is it a half?",
 }
 
 
@@ -85,6 +98,7 @@ def _block(cohort: Cohort, tables: Tables) -> dict[str, Any]:
     compared = [item for item in tables.comparisons if item.channels == name]
     return {
         "name": name,
+        "short": list(in_short(tables, name)),
         "persons": len(cohort.names),
         "scans": cohort.scan_count,
         "groups": {group: cohort.groups.count(group) for group in sorted(set(cohort.groups))},
@@ -95,7 +109,7 @@ def _block(cohort: Cohort, tables: Tables) -> dict[str, Any]:
             for item in tables.equalities
             if item.comparison.channels == name
         ],
-        "tests": [_test(item, tables) for item in compared if item.kind in (AGAINST_ONE, GROUPS)],
+        "tests": _tests([item for item in compared if item.kind in QUESTIONS], tables),
         "separations": [
             _separation(item, tables) for item in tables.separations if item.channels == name
         ],
@@ -125,14 +139,13 @@ def _cell(cell: Cell) -> dict[str, str]:
 
 
 def _ranking(item: Ranking, tables: Tables) -> dict[str, Any]:
-    key = (LAYERS_DIFFER, item.channels, item.column)
-    gate = next(c for c in tables.comparisons if (c.kind, c.channels, c.column) == key)
+    gate = gate_of(item, tables)
     return {
-        "name": NAMES[item.column.split("|")[0]],
+        "name": name_of(item.column),
         "method": tables.method(item.column),
         "first": LAYER_NAMES[item.first - 1],
         "sentence": verdict(item, gate),
-        "test": f"Friedman, {gate.persons} persons: {probability(gate)}",
+        "test": f"Friedman, {gate.persons} persons: {adjusted(gate)}",
         "often": f"{100 * item.how_often:.0f} %" if item.permuted else DASH,
         "permuted": _permuted(item),
         "flat": DASH if item.flat is None else number(item.flat),
@@ -140,64 +153,42 @@ def _ranking(item: Ranking, tables: Tables) -> dict[str, Any]:
     }
 
 
-def verdict(item: Ranking, gate: Comparison) -> str:
-    """What may be said of a ranking, in one sentence."""
-    first = LAYER_NAMES[item.first - 1]
-    if gate.note:
-        return gate.note.capitalize() + "."
-    if not gate.claimed:
-        return "No difference between the layers is shown: the ranking says nothing."
-    if item.stands_out:
-        return f"{first} is above each of the other five layers (Holm p < 0.05)."
-    rivals = [
-        name
-        for layer, name in enumerate(LAYER_NAMES, start=1)
-        if layer != item.first and layer not in item.above
-    ]
-    return f"The layers differ; {first} has the greatest mean, but is not shown to be above {_list(rivals)}."
-
-
-def _list(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
 def _permuted(item: Ranking) -> str:
     if not item.permuted:
         return DASH
-    return f"below {number(item.permuted.limit)} in 95 %; p = {small(item.permuted.p_value)}"
+    return f"below {number(item.permuted.limit)} in 95 %; {exactly(item.permuted.p_value)}"
 
 
 def _equality(item: Equality, tables: Tables) -> dict[str, str]:
     compared = item.comparison
-    if item.p is None:
-        said = item.note
-    elif item.equal:
-        said = f"equal within {PLUS_MINUS}{item.margin:g} (TOST p = {small(item.p)})"
-    else:
-        said = (
-            f"not shown to be equal within {PLUS_MINUS}{item.margin:g} (TOST p = {small(item.p)})"
-        )
     return {
         "what": compared.what,
         "method": tables.method(compared.column),
         "difference": DASH if compared.effect is None else signed(compared.effect),
         "interval": between(compared.interval),
-        "p": compared.note or probability(compared),
-        "equal": said,
+        "p": compared.note or adjusted(compared),
+        "equal": equal(item),
     }
 
 
-def _test(item: Comparison, tables: Tables) -> dict[str, Any]:
-    return {
-        "name": NAMES[item.column.split("|")[0]],
-        "method": tables.method(item.column),
-        "kind": item.kind,
-        "layer": item.what,
-        "effect": DASH if item.effect is None else f"{item.effect_name} {number(item.effect)}",
-        "interval": between(item.interval),
-        "p": item.note or probability(item),
-        "claimed": item.claimed,
-    }
+def _tests(compared: Sequence[Comparison], tables: Tables) -> list[dict[str, Any]]:
+    """A row per quantity and question, a cell per layer."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for item in compared:
+        empty = {
+            "name": name_of(item.column),
+            "method": tables.method(item.column),
+            "question": QUESTIONS[item.kind],
+            "cells": [None] * LAYERS,
+        }
+        row = rows.setdefault((item.kind, item.column), empty)
+        row["cells"][item.layers[0] - 1] = {
+            "found": DASH if item.effect is None else number(item.effect),
+            "interval": between(item.interval) if item.interval else "",
+            "p": item.note or adjusted(item),
+            "claimed": item.claimed,
+        }
+    return list(rows.values())
 
 
 def _separation(item: Separation, tables: Tables) -> dict[str, str]:
@@ -208,32 +199,3 @@ def _separation(item: Separation, tables: Tables) -> dict[str, str]:
         "auc": item.note if item.auc is None else number(item.auc),
         "interval": between(item.interval),
     }
-
-
-def probability(item: Comparison) -> str:
-    """The adjusted p in words."""
-    return (
-        DASH if item.adjusted is None else f"Holm p = {small(item.adjusted)}".replace("= <", "< ")
-    )
-
-
-def small(p: float) -> str:
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def number(value: float) -> str:
-    """Three digits that mean something, with a true minus; a dash for what is not there."""
-    if value != value:  # noqa: PLR0124 - NaN
-        return DASH
-    text = (
-        f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
-    )
-    return text.replace("-", MINUS)
-
-
-def signed(value: float) -> str:
-    return ("+" if value > 0 else "") + number(value)
-
-
-def between(interval: Interval | None) -> str:
-    return f"{number(interval.low)} to {number(interval.high)}" if interval else DASH

@@ -27,13 +27,15 @@ from dicom_node.cohort.table import Cell, Ranking, Tables
 
 INK, FAINT, PAIN_INK, CONTROL_INK = "#1d2733", "#8593a3", "#9d2b22", "#2f5d8a"
 PANELS_PER_ROW = 4
+EDGE = {"edgecolors": "#1d273366", "linewidths": 0.3}
+"""Yellow dots on white need one."""
 DOTS = 300
 """Persons drawn as dots; the means are of all of them."""
 TITLES = {
     SALIENCY: "Layer saliency (0-1)",
     ENRICHMENT: "Enrichment (ratio)",
     MAGNITUDE: "Size of contribution (|log-odds|)",
-    CONTRIBUTION: "Contribution, signed (log-odds)",
+    CONTRIBUTION: "Signed contribution (log-odds)",
     THICKNESS: "Thickness (mm)",
 }
 
@@ -140,7 +142,7 @@ def _draw_layers(axes: Any, values: Array, colors: Sequence[str], shift: float) 
         if not kept.any():
             continue
         own, height = values[kept, layer], layer + shift + jitter[kept]
-        axes.scatter(own[:DOTS], height[:DOTS], s=10, color=colors[layer], alpha=0.5, linewidths=0)
+        axes.scatter(own[:DOTS], height[:DOTS], s=12, color=colors[layer], alpha=0.6, **EDGE)
         ink = INK if shift == 0 else colors[layer]
         axes.plot([own.mean()], [layer + shift], "D", color=ink, markersize=5, zorder=4)
 
@@ -154,24 +156,25 @@ def _draw_intervals(axes: Any, cells: Sequence[Cell]) -> None:
 
 def _draw_nulls(axes: Any, panel: Panel) -> None:
     """What the numbers would be if they meant nothing."""
-    lines: list[tuple[float, str, str]] = []
+    lines: list[tuple[float, str]] = []
     if panel.quantity == ENRICHMENT:
-        lines.append((1.0, "--", "null: 1"))
+        lines.append((1.0, "--"))
     if panel.ranking and panel.ranking.flat is not None:
-        lines.append((panel.ranking.flat, "--", "flat map"))
+        lines.append((panel.ranking.flat, "--"))
     if panel.ranking and panel.ranking.permuted:
-        lines.append((panel.ranking.permuted.limit, ":", "shuffled labels, 95 %"))
+        lines.append((panel.ranking.permuted.limit, ":"))
     if panel.quantity == CONTRIBUTION:
-        lines.append((0.0, "-", ""))
-    for position, style, label in lines:
-        axes.axvline(position, color=INK, linewidth=1.1, linestyle=style, label=label, zorder=2)
-    if any(label for *_, label in lines):
-        axes.legend(fontsize=7.4, frameon=False, loc="lower right", handlelength=1.6)
+        lines.append((0.0, "-"))
+    for position, style in lines:
+        axes.axvline(position, color=INK, linewidth=1.1, linestyle=style, zorder=2)
 
 
 def _legend(part: Any, block: list[Panel]) -> None:
-    """What dots, diamonds and colors are."""
-    words = "dot: a person   diamond and bar: mean with its 95 % interval"
+    """What dots, diamonds, lines and colors are."""
+    words = (
+        "dot: a person    diamond, bar: mean, 95 % interval    dashed: a map that says nothing    "
+        "dotted: 95 % of greatest means with shuffled labels"
+    )
     if any(block[0].cohort.groups):
-        words += "   where split, upper red: pain, lower blue: control"
-    part.text(0.99, 0.985, words, ha="right", va="top", fontsize=8.6, color=FAINT)
+        words += "    two rows: upper red pain, lower blue control"
+    part.supxlabel(words, x=0.01, ha="left", fontsize=9, color=FAINT)

@@ -66,9 +66,13 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Equality:
-    """Whether non-muscle and muscle are equal within the margin: two one-sided tests."""
+    """Whether non-muscle and muscle are equal within the margin: two one-sided tests.
+
+    means   of non-muscle and of muscle, over persons.
+    """
 
     comparison: Comparison
+    means: tuple[float, float]
     margin: float
     p: float | None
     note: str
@@ -215,11 +219,12 @@ def _mean(values: Array) -> float:
 
 def _equality(cohort: Cohort, item: Comparison, margin: float) -> Equality:
     muscle = cohort.numbers[item.column][:, MUSCLE]
-    difference = muscle_readings(cohort, item.column)[item.what] - muscle
+    other = muscle_readings(cohort, item.column)[item.what]
+    means = _mean(other), _mean(muscle)
     try:
-        return Equality(item, margin, statistics.equivalence(difference, margin), "")
+        return Equality(item, means, margin, statistics.equivalence(other - muscle, margin), "")
     except TooFew as error:
-        return Equality(item, margin, None, str(error))
+        return Equality(item, means, margin, None, str(error))
 
 
 def _separations(cohort: Cohort, random: Random) -> Iterator[Separation]:
