@@ -7,7 +7,7 @@ import numpy as np
 from pydicom import Dataset
 
 from dicom_node.assemble.elasticity import decode_speed
-from dicom_node.assemble.instances import MAX_SCAN_BYTES, Instance, malformed
+from dicom_node.assemble.instances import MAX_SCAN_BYTES, Frame, Instance, malformed
 from dicom_node.assemble.pixels import Gray, decode_gray, decoder
 from dicom_node.assemble.placement import Placed
 from dicom_node.errors import StudyError, UnsupportedPixels
@@ -17,6 +17,16 @@ from models.scan import Scan
 
 CHANNELS = ("b-mode", "shear-wave-speed", "shear-wave-valid")
 UNITS = ("1", "m/s", "1")
+SIDES = {"L": "left", "R": "right", "B": "both"}
+# SNOMED CT, and SNOMED RT as older scanners write it.
+SIDE_CODES = {
+    "7771000": "left",
+    "G-A101": "left",
+    "24028007": "right",
+    "G-A100": "right",
+    "51440002": "both",
+    "G-A102": "both",
+}
 # Facts are shown to people; a manufacturer's free text is cut to what a line holds.
 FACT_LENGTH = 64
 
@@ -95,7 +105,7 @@ def _facts(tissue: Placed, gray: Gray) -> dict[str, str]:
         "transducer": header.get("TransducerType")
         or _meaning(header, "TransducerGeometryCodeSequence"),
         "view": _meaning(header, "ViewCodeSequence"),
-        "side": header.get("ImageLaterality") or header.get("Laterality"),
+        "side": _side(tissue.stack.frames[0]),
         "depth_mm": header.get("DepthOfScanField"),
         "bits_stored": header.get("BitsStored"),
         "decoder": decoder(instance),
@@ -105,6 +115,23 @@ def _facts(tissue: Placed, gray: Gray) -> dict[str, str]:
         "geometry_notes": "; ".join(tissue.notes),
     }
     return {key: str(value).strip()[:FACT_LENGTH] for key, value in facts.items() if value}
+
+
+def _side(frame: Frame) -> str:
+    """left, right or both; "" where the scanner does not say, or says two things.
+
+    Laterality of the frame, the image or the series, or the modifier of the anatomic region (PS3.3 C.7.6.1,
+    C.7.3.1, 10.5; CID 244).
+    """
+    header = frame.instance.header
+    letters = [frame.value("FrameAnatomySequence", "FrameLaterality")]
+    letters += [header.get("ImageLaterality"), header.get("Laterality")]
+    said = {SIDES.get(str(letter or "")) for letter in letters}
+    for region in header.get("AnatomicRegionSequence") or ():
+        for modifier in region.get("AnatomicRegionModifierSequence") or ():
+            said.add(SIDE_CODES.get(str(modifier.get("CodeValue") or "")))
+    known = {side for side in said if side}
+    return known.pop() if len(known) == 1 else ""
 
 
 def _color(gray: Gray) -> str:

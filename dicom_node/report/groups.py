@@ -33,7 +33,7 @@ TOOL = "Cornerstone3DTools@^0.1.0"
 
 def segment_groups(origin: Origin, segment: Segment, mask: Dataset) -> list[Any]:
     """The twin and the segment group of one segment that was found."""
-    measurements = [m for m in origin.findings.measurements if m.segment == segment.number]
+    measurements = [m for m in origin.measurements if m.segment == segment.number]
     drawn = [m for m in measurements if m.line is not None]
     lines = [(m, caliper(origin, m)) for m in drawn] if draws_true(origin) else []
     chosen = next(((m, line) for m, line in lines if line is not None), None)

@@ -17,6 +17,7 @@ from dicom_node.report.groups import classification_group, scan_group, segment_g
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import restore_classes, stand_ins
 from dicom_node.report.regions import draws_true
+from dicom_node.report.sides import digest
 from dicom_node.report.text_report import build_text_report
 
 
@@ -38,12 +39,16 @@ def build_measurements(
         imaging_measurements=groups,
         referenced_images=stand_ins(origin),
     )
+    named = origin.constructor("measurements", 9000 + 10 * origin.number + 2)
+    if origin.compared:
+        uid = origin.identity.uid("measurements", "instance", digest(origin.compared))
+        named["sop_instance_uid"] = uid
     result = sr.Comprehensive3DSR(
         evidence=[*stand_ins(origin), mask, *maps],
         content=report[0],
         is_complete=True,
         series_description=f"{origin.name} measurements, research only"[:64],
-        **origin.constructor("measurements", 9000 + 10 * origin.number + 2),
+        **named,
     )
     restore_classes(result, origin)
     pin_times(result, origin.identity)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom import Dataset
@@ -13,6 +13,7 @@ from dicom_node.report.measurements import build_measurements
 from dicom_node.report.origin import Origin, open_origin
 from dicom_node.report.parametric_map import build_map, is_placed
 from dicom_node.report.segmentation import build_segmentation
+from dicom_node.report.sides import compare_sides
 from dicom_node.report.text_report import build_text_report
 from dicom_node.study import Outcome, Study
 
@@ -37,8 +38,10 @@ def write_objects(study: Study, outcomes: Sequence[Outcome], folder: Path) -> tu
     made of findings, read back, does not say what they say. A refusal, one sentence, is not read back.
     """
     written: list[Written] = []
+    comparisons = compare_sides(study, outcomes)
     for outcome in outcomes:
-        origin = open_origin(study, outcome)
+        added = tuple(item for comparison in comparisons for item in comparison.of(outcome))
+        origin = replace(open_origin(study, outcome), compared=added)
         written += (_write_findings if outcome.findings else _write_refusal)(origin, folder)
     return tuple(written)
 

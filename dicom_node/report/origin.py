@@ -13,7 +13,7 @@ from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment
 from dicom_node.report.header import CHARACTER_SET, clean_header
 from dicom_node.report.identity import SOFTWARE, Identity, describe_settings, join, pinned_moment
 from dicom_node.study import Acquisition, Outcome, SourceFrame, Study
-from models.findings import Findings
+from models.findings import Findings, Measurement
 from models.scan import Scan
 
 
@@ -23,6 +23,7 @@ class Origin:
 
     raw       per source, the instances' data sets as received (no pixel data).
     headers   per source, their cleaned headers: the only values that enter a result.
+    compared  numbers that come of comparing this outcome with another of the study.
     """
 
     study_uid: str
@@ -32,6 +33,12 @@ class Origin:
     raw: tuple[tuple[Dataset, ...], ...]
     headers: tuple[tuple[Dataset, ...], ...]
     identity: Identity
+    compared: tuple[Measurement, ...] = ()
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Those of the findings, then those of the comparison."""
+        return (*self.findings.measurements, *self.compared)
 
     @property
     def findings(self) -> Findings:

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dicom_node.report.identity import SOFTWARE
 from dicom_node.report.picture import draw
+from dicom_node.report.sides import compare_sides
 from dicom_node.report.table import columns_of, show, true_thickness_mm
 from dicom_node.study import Outcome, Study
 from models.findings import Classification, Code, Findings, Measurement
@@ -51,7 +52,11 @@ def write_page(
     )
     path = folder / "report.html"
     text = environment.get_template("report.html").render(
-        study=study, views=views, research_only=RESEARCH_ONLY, software=SOFTWARE
+        study=study,
+        views=views,
+        sides=_sides(study, outcomes),
+        research_only=RESEARCH_ONLY,
+        software=SOFTWARE,
     )
     path.write_text(text, encoding="utf-8")
     numbers = json.dumps(_plain(_numbers(study, outcomes)), indent=2)
@@ -112,6 +117,24 @@ def _table(findings: Findings, truth: Mapping[str, Any] | None) -> dict[str, Any
     return {"heads": heads, "rows": rows, "whole": whole}
 
 
+def _sides(study: Study, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Left beside right, as text."""
+    return [
+        {
+            "analysis": item.analysis,
+            "reason": item.reason,
+            "heads": [pair.label for pair in item.pairs],
+            "rows": {
+                "Left": [show(pair.left.value) for pair in item.pairs],
+                "Right": [show(pair.right.value) for pair in item.pairs],
+                "Left minus right": [f"{pair.difference:+.2f}" for pair in item.pairs],
+                "Mean of both": [show(pair.mean) for pair in item.pairs],
+            },
+        }
+        for item in compare_sides(study, outcomes)
+    ]
+
+
 def _sentence(item: Measurement) -> str:
     unit = "" if item.unit.value == "1" else f" {item.unit.value}"
     method = f" ({item.method.meaning})" if item.method else ""
@@ -150,6 +173,7 @@ def _numbers(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "intended_use": RESEARCH_ONLY,
         "software": SOFTWARE,
         "outcomes": entries,
+        "sides": [asdict(item) for item in compare_sides(study, outcomes)],
         "unused": [asdict(item) for item in study.unused],
     }
 

@@ -39,8 +39,17 @@ def columns_of(findings: Findings) -> tuple[Column, ...]:
     for (name, unit), items in grouped.items():
         several = {item.segment for item in items if item.line is None}
         kept = [item for item in items if item.line is None or item.segment not in several]
-        columns += _split(name, "" if unit in DIMENSIONLESS else unit, kept)
+        columns += _split(_named(name, kept), "" if unit in DIMENSIONLESS else unit, kept)
     return tuple(columns)
+
+
+def _named(name: str, items: Sequence[Measurement]) -> str:
+    """The quantity, and its statistic where that is all there is and no cell would say so."""
+    derivations = {item.derivation for item in items}
+    only = derivations.pop() if len(derivations) == 1 else None
+    if only is None or only.value in (MEAN, MEDIAN):
+        return name
+    return f"{name}: {only.meaning.lower()}"
 
 
 def _split(name: str, unit: str, items: Sequence[Measurement]) -> list[Column]:

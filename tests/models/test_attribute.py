@@ -1,56 +1,45 @@
-"""Attribution where the right answer is known: games, maps and a network that is additive by design."""
+"""Attribution where the right answer is known: games, maps, and a network that is linear by design."""
+
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
 from captum.attr import ShapleyValues
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.layer.network import PainNetwork
-from models.steps.attribute import (
-    appearance_shapley,
+from models.steps.attribute import Question, explain
+from models.steps.attribute.borders import growth, moved_borders
+from models.steps.attribute.game import (
+    MOST_GAP,
+    ablation,
+    additive_terms,
     coalitions,
-    gradient_map,
-    layer_saliency,
-    moment_reference,
-    normalize,
+    contributions,
+    open_game,
+    owen,
     shapley,
 )
-from models.steps.classify import Case, classify
-
-BOTH = ("b-mode", "shear-wave-speed", "shear-wave-valid")
-BANDS = ((2, 6), (6, 11), (11, 13), (13, 20), (20, 23), (23, 30))
-
-
-def network(channels=("b-mode",), seed=0):
-    torch.manual_seed(seed)
-    result = PainNetwork(channels, 4)
-    with torch.no_grad():
-        for name in ("brightness_weight", "contrast_weight", "thickness_weight"):
-            getattr(result, name).normal_()
-        result.texture_weight.normal_(0, 0.3)
-        if result.speed_weight is not None:
-            result.speed_weight.normal_(0, 2)
-    return result.eval().requires_grad_(False)
+from models.steps.attribute.saliency import gradient_map, layer_saliency, normalize
+from models.steps.attribute.trust import (
+    Grounds,
+    judge,
+    rank_correlation,
+    spread,
+    stands_apart,
+)
+from tests.models.linear_network import LinearNetwork, labelmap_of, make_case
 
 
-def case(channels=("b-mode",), seed=0, layers=range(1, 7), slices=10):
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.zeros(1, slices, 32, 20, dtype=torch.uint8)
-    for layer in layers:
-        top, bottom = BANDS[layer - 1]
-        labels[:, :, top:bottom] = layer
-    base = torch.tensor([20.0, 150, 70, 160, 80, 180, 100])[labels.long()]
-    image = (base + 20 * torch.randn(base.shape, generator=generator))[:, None]
-    if channels == BOTH:
-        speed = 1 + 3 * torch.rand(image.shape, generator=generator)
-        valid = (torch.rand(image.shape, generator=generator) > 0.2).float()
-        image = torch.cat([image, speed * valid, valid], 1)
-    thickness = torch.tensor([[2.2, 3.0, 0.9, 6.0, 1.9, float("nan")]])
-    whole = (slice(0, slices), slice(0, 32), slice(0, 20))
-    return Case(image.contiguous(), labels, thickness, whole, channels)
+def game_of(network, case):
+    return open_game(network, network.pool(case.image, case.labels), case.measured)
+
+
+def question(network, case):
+    logit = float(network(case.image, case.labels, case.measured)[0])
+    return Question(network, case, labelmap_of(case), logit, lambda seed: LinearNetwork(seed + 100))
 
 
 @given(arrays(float, 64, elements=st.floats(-100, 100)))
@@ -73,114 +62,148 @@ def test_an_interaction_is_shared_and_a_dummy_gets_nothing():
         shapley(np.zeros(6))
 
 
-@pytest.mark.parametrize("channels", [("b-mode",), BOTH])
-def test_two_passes_give_what_64_images_give(channels):
-    net, scan = network(channels), case(channels)
-    reference = moment_reference(net, scan)
-    worth = []
-    for members in coalitions(6):
-        image = scan.image.clone()
-        for number in np.flatnonzero(~members):
-            mask = (scan.labels == number + 1)[:, None].expand_as(image)
-            image[mask] = reference[mask]
-        worth.append(float(net(image, scan.labels, scan.thickness_mm)))
-    found = appearance_shapley(net, scan)
-    np.testing.assert_allclose(found.values, shapley(np.array(worth)), atol=2e-5)
-    assert found.logit == pytest.approx(worth[-1], abs=1e-5)
-    assert found.reference_logit == pytest.approx(worth[0], abs=1e-5)
-    assert abs(found.values).max() > 0.01
+@pytest.mark.parametrize("seed", range(3))
+def test_captum_finds_the_same_shapley_values(seed):
+    worth, bits = np.random.default_rng(seed).normal(size=32), 2 ** torch.arange(5)
 
+    def game(switches):
+        return torch.from_numpy(worth)[(switches > 0.5).long() @ bits]
 
-def test_captum_finds_the_same_values():
-    net, scan = network(), case(layers=(1, 2, 5, 6), slices=3)
-    ids = torch.tensor([0, 1, 2, 0, 0, 3, 4])[scan.labels.long()][
-        :, None
-    ]  # captum wants them to run on
-    found = ShapleyValues(net).attribute(
-        scan.image,
-        baselines=moment_reference(net, scan),
-        feature_mask=ids,
-        additional_forward_args=(scan.labels, scan.thickness_mm),
-        perturbations_per_eval=16,
+    theirs = ShapleyValues(game).attribute(
+        torch.ones(1, 5, dtype=torch.float64), perturbations_per_eval=8
     )
-    ours = appearance_shapley(net, scan).values
-    for number, layer in enumerate((1, 2, 5, 6), 1):
-        theirs = float(found[ids == number][0])
-        assert ours[layer - 1] == pytest.approx(theirs, abs=2e-5)
-    assert ours[2] == ours[3] == 0  # layers that are not there
+    np.testing.assert_allclose(shapley(worth), theirs[0], atol=1e-5)
 
 
-def test_the_reference_has_the_moments_of_the_cohort_at_this_gain():
-    net, scan = network(BOTH), case(BOTH)
-    pooled = net.pool(moment_reference(net, scan), scan.labels)[0]
-    np.testing.assert_allclose(pooled[:, 3], net.reference_speed, rtol=1e-4)
-    off = pooled[:, 1] - net.reference_gray_mean
-    np.testing.assert_allclose(off, np.full(6, off.mean()), atol=1e-2)
-    np.testing.assert_allclose(pooled[:, 2], net.reference_gray_sd, rtol=1e-3)
+@pytest.mark.parametrize("seed", range(5))
+def test_two_levels_add_up_and_a_layer_has_the_value_of_its_own_game(seed):
+    """For any game of three layers with two parts each, whatever interacts."""
+    table = np.random.default_rng(seed).normal(size=(1, 64))
+    bits = 2 ** np.arange(6)
+
+    def worth(playing):
+        return table[:, playing.reshape(-1, 6) @ bits]
+
+    found, everybody, nobody = owen(worth, 3, 2)
+    assert found.sum() == pytest.approx(float((everybody - nobody)[0]), abs=1e-9)
+    assert (everybody[0], nobody[0]) == (table[0, -1], table[0, 0])
+    whole = worth(np.repeat(coalitions(3)[:, :, None], 2, axis=2))
+    np.testing.assert_allclose(found.sum(2), shapley(whole), atol=1e-9)
 
 
-@pytest.mark.parametrize("channels", [("b-mode",), BOTH])
-def test_the_terms_by_design_agree_with_the_shapley_values(channels):
-    net, scan = network(channels), case(channels)
-    own, reference = (
-        net.terms(net.pool(image, scan.labels), scan.thickness_mm)[0]
-        for image in (scan.image, moment_reference(net, scan))
+def joint_game(game):
+    """Shapley values of all 17 parts over 2^17 coalitions, (member, part)."""
+    parts = [(layer, part) for layer in range(6) for part in range(3) if (layer, part) != (5, 1)]
+    playing = np.zeros((2**17, 6, 3), bool)
+    for number, (layer, part) in enumerate(parts):
+        playing[:, layer, part] = coalitions(17)[:, number]
+    worth = np.concatenate([game.logits(piece) for piece in np.array_split(playing, 8)], axis=1)
+    result = np.zeros((len(worth), 6, 3))
+    result[:, [p[0] for p in parts], [p[1] for p in parts]] = shapley(worth)
+    return result
+
+
+PAIRS = {
+    ((4, 0), (5, 2)): 0.02,  # two layers, two kinds
+    ((3, 0), (3, 2)): -0.01,  # two parts of one layer
+    ((1, 1), (4, 1)): 0.5,
+    ((4, 0), (1, 1)): 0.03,
+}
+
+
+def test_two_levels_are_the_joint_game_of_17_parts_where_pairs_interact():
+    network, case = LinearNetwork(members=2), make_case()
+    network.pairs = PAIRS
+    game = game_of(network, case)
+    found = contributions(game)
+    np.testing.assert_allclose(found.values, joint_game(game), atol=1e-5)
+    assert found.change == pytest.approx(found.totals.sum(), abs=1e-6)
+
+
+def test_an_additive_network_gets_its_terms_by_every_method():
+    network, case = LinearNetwork(), make_case()
+    game = game_of(network, case)
+    pooled = network.pool(case.image, case.labels)
+    expected = network.differences(pooled, case.measured)[0] * network.weight
+    found = contributions(game)
+    np.testing.assert_allclose(found.values, expected, atol=1e-5)
+    assert found.logit - found.reference_logit == pytest.approx(expected.sum((1, 2)), abs=1e-5)
+    np.testing.assert_allclose(additive_terms(game), found.totals, atol=1e-5)
+    np.testing.assert_allclose(ablation(game), found.totals, atol=1e-5)
+    # The 64 coalitions of appearance alone, and the 32 of the thickness of five layers.
+    for part, players in ((0, 6), (1, 5), (2, 6)):
+        playing = np.ones((2**players, 6, 3), bool)
+        playing[:, :players, part] = coalitions(players)
+        alone = shapley(game.logits(playing))
+        np.testing.assert_allclose(alone, found.values[:, :players, part], atol=1e-5)
+
+
+def test_an_interaction_is_split_equally_and_what_is_at_its_reference_gets_nothing():
+    network, case = LinearNetwork(), make_case()
+    case.image[:, 1][case.labels == 2] = network.reference_speed[1]
+    case.measured[0, 2] = network.reference_thickness_mm[2]
+    plain = contributions(game_of(network, case)).parts
+    assert abs(plain[1, 2]) < 1e-5
+    assert plain[2, 1] == 0
+    assert plain[5, 1] == 0
+    network.pairs = {((4, 0), (3, 1)): 0.2}
+    pooled = network.pool(case.image, case.labels)
+    difference = network.differences(pooled, case.measured)[0]
+    shared = contributions(game_of(network, case)).parts - plain
+    half = 0.1 * float(difference[4, 0] * difference[3, 1])
+    assert abs(half) > 0.1
+    assert shared[4, 0] == pytest.approx(half, abs=1e-5)
+    assert shared[3, 1] == pytest.approx(half, abs=1e-5)
+    shared[4, 0] = shared[3, 1] = 0
+    assert abs(shared).max() < 1e-5
+
+
+def test_layers_that_are_not_there_contribute_nothing_and_have_no_saliency():
+    network, case = LinearNetwork(), make_case(layers=(1, 2, 4, 6))
+    found = explain(question(network, case))
+    np.testing.assert_array_equal(found.contributions.parts[[2, 4]], 0)
+    assert abs(found.contributions.totals[[0, 1, 3, 5]]).min() > 0
+    assert np.isnan(found.maps.summary.mean[[2, 4]]).all()
+    assert "a layer is missing" in " ".join(found.verdict.reasons)
+
+
+def test_contributions_that_do_not_add_up_are_an_error():
+    network, case = LinearNetwork(), make_case()
+    network.bias[0] = float("nan")
+    with pytest.raises(ArithmeticError, match="miss the change"):
+        contributions(game_of(network, case))
+    assert MOST_GAP <= 1e-6
+
+
+def test_the_members_of_the_ensemble_and_moved_borders_make_the_interval():
+    network, case = LinearNetwork(), make_case()
+    found = explain(question(network, case))
+    assert (found.spread.lower <= found.contributions.totals).all()
+    assert (found.contributions.totals <= found.spread.upper).all()
+    assert found.spread.first.sum() == pytest.approx(1)
+    one = LinearNetwork()
+    one.weight[:] = one.weight.mean(0)
+    alone = explain(question(one, case)).spread
+    assert (alone.upper - alone.lower > 1e-4).all()  # borders alone
+    wide = found.spread.upper - found.spread.lower
+    assert wide.mean() > (alone.upper - alone.lower).mean()
+
+
+def test_moved_borders_keep_a_partition_of_the_same_tissue():
+    labels = labelmap_of(make_case(layers=(1, 2, 4, 6)))
+    states = list(moved_borders(labels))
+    assert len(states) == 2
+    for state in states:
+        np.testing.assert_array_equal(state > 0, labels > 0)
+    factors = np.stack([growth(labels, state, 6) for state in states])
+    assert np.isnan(factors[:, [2, 4]]).all()
+    # Dermis 4 rows and one inner border, superficial fat 5 and one; 3 and 5 are outside here.
+    np.testing.assert_allclose(factors[:, 0], (5 / 4, 3 / 4))
+    np.testing.assert_allclose(factors[:, 1], (4 / 5, 6 / 5))
+    whole = np.stack(
+        [growth(labelmap_of(make_case()), s, 6) for s in moved_borders(labelmap_of(make_case()))]
     )
-    expected = (own - reference).sum(1)  # that of thickness is the same in both
-    np.testing.assert_allclose(appearance_shapley(net, scan).values, expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("gain", [-15.0, 25.0])
-def test_gain_moves_neither_logit_nor_shapley_values(gain):
-    net, scan = network(), case()
-    louder = Case(scan.image + gain, scan.labels, scan.thickness_mm, scan.box, scan.channels)
-    assert classify(net, louder, 1.0)[0] == pytest.approx(classify(net, scan, 1.0)[0], abs=1e-4)
-    here, there = appearance_shapley(net, scan).values, appearance_shapley(net, louder).values
-    np.testing.assert_allclose(here, there, atol=1e-4)
-
-
-def test_terms_add_up_and_depend_on_their_own_layer():
-    net, scan = network(BOTH), case(BOTH)
-    pooled = net.pool(scan.image, scan.labels)
-    terms = net.terms(pooled, scan.thickness_mm)
-    logit = net(scan.image, scan.labels, scan.thickness_mm)
-    assert float(net.bias + terms.sum()) == pytest.approx(float(logit), abs=1e-5)
-    image = scan.image.clone()
-    image[:, :, :, 20:23] += 5  # layer 5 alone
-    changed = net.pool(image, scan.labels)
-    np.testing.assert_array_equal(changed[:, [0, 1, 2, 3, 5]], pooled[:, [0, 1, 2, 3, 5]])
-    assert not torch.equal(changed[:, 4], pooled[:, 4])
-    thicker = scan.thickness_mm * torch.tensor([1, 1, 1, 1, 1.25, 1])
-    moved = (net.terms(pooled, thicker) - terms)[0]
-    assert torch.count_nonzero(moved) == 1
-    assert moved[4, 1] != 0
-
-
-def test_the_temperature_softens_the_probability():
-    net, scan = network(), case()
-    logit, sharp = classify(net, scan, 1.0)
-    assert sharp == pytest.approx(1 / (1 + np.exp(-logit)))
-    assert classify(net, scan, 2.0)[1] == pytest.approx(1 / (1 + np.exp(-logit / 2)))
-
-
-def test_the_gradient_is_that_of_the_logit():
-    net, scan = network(BOTH), case(BOTH)
-    found = gradient_map(net, scan)
-    assert found.shape == tuple(scan.labels.shape[1:])
-    assert found[scan.labels[0].numpy() == 0].max() == 0
-    position = (4, 21, 7)
-    inside = scan.labels[0] > 0
-    expected = 0.0
-    for channel, step in ((0, 20.0), (1, 0.5)):
-        ends = []
-        for sign in (-1, 1):
-            image = scan.image.double().clone()
-            image[(0, channel, *position)] += sign * step
-            ends.append(float(net.double()(image, scan.labels, scan.thickness_mm.double())))
-        sd = float(scan.image[0, channel][inside].std(correction=0))
-        expected += abs(ends[1] - ends[0]) / (2 * step) * sd
-    net.float()
-    assert found[position] == pytest.approx(expected, rel=0.1)
+    np.testing.assert_allclose(whole.T[2], (5 / 3, 1 / 3))
 
 
 def _labels(seed=0):
@@ -203,24 +226,147 @@ def test_a_map_of_one_layer_points_at_it(layer):
     assert found.mean[layer - 1] == 1
     assert np.delete(found.mean, layer - 1).max() == 0
     assert found.enrichment[layer - 1] == pytest.approx(labels.size / (labels == layer).sum())
-    assert found.outside == 0
+    assert found.share[layer] == 1
 
 
-def test_permuted_labels_permute_the_result_and_an_empty_layer_has_none():
-    labels = _labels()
-    labels[labels == 4] = 0
-    values = np.random.default_rng(1).random(labels.shape).astype(np.float32)
-    order = np.array([0, 3, 1, 2, 6, 4, 5], np.uint8)  # old label -> new label
-    first = layer_saliency(values, labels, 6)
-    second = layer_saliency(values, order[labels], 6)
-    np.testing.assert_allclose(first.mean, second.mean[order[1:] - 1])
-    assert np.isnan(first.mean[3])
-    assert np.isnan(first.enrichment[3])
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.sets(st.integers(1, 6), max_size=3))
+def test_shares_add_up_and_permuted_labels_permute_the_result(seed, missing):
+    random = np.random.default_rng(seed)
+    labels = _labels(seed)
+    labels[np.isin(labels, list(missing))] = 0
+    values = random.random(labels.shape).astype(np.float32)
+    order = np.concatenate([[0], 1 + random.permutation(6)]).astype(np.uint8)  # old -> new label
+    first, second = (layer_saliency(values, item, 6) for item in (labels, order[labels]))
+    assert first.share.sum() == pytest.approx(1)
+    for name in ("mean", "enrichment"):
+        before, after = getattr(first, name), getattr(second, name)
+        np.testing.assert_allclose(before, after[order[1:].astype(int) - 1])
+        assert set(np.flatnonzero(np.isnan(before)) + 1) == missing
+    scaled = layer_saliency(values * 10, labels, 6)
+    np.testing.assert_allclose(scaled.enrichment, first.enrichment, rtol=1e-5)
+    np.testing.assert_allclose(scaled.share, first.share, rtol=1e-5)
 
 
 def test_normalized_maps_lie_between_0_and_1_and_forget_their_scale():
-    gradient = np.random.default_rng(0).gamma(1, 1, (3, 20, 20)).astype(np.float32)
-    first, second = (normalize(gradient * scale, _labels() > 0) for scale in (1, 10))
+    values = np.random.default_rng(0).gamma(1, 1, (3, 20, 20)).astype(np.float32)
+    first, second = (normalize(values * scale, _labels() > 0) for scale in (1, 10))
     assert first.min() >= 0
     assert first.max() == 1
     np.testing.assert_allclose(first, second, rtol=1e-5)
+
+
+def test_the_map_shows_evidence_for_the_predicted_class_only():
+    network, case = LinearNetwork(), make_case()
+    network.weight[:] = 0
+    network.weight[:, 4, 0] = 0.1  # a bright deep fascia speaks for pain
+    case.image[:, 0][case.labels == 5] = 220 + torch.arange(200.0).repeat(3)
+    found = explain(question(network, case)).maps
+    labels = labelmap_of(case)
+    assert found.outside == 0
+    assert found.saliency[labels == 5].min() > 0
+    assert found.saliency[labels != 5].max() == 0
+    against = explain(replace(question(network, case), logit=-1.0)).maps
+    assert against.saliency is None  # all that there is speaks for pain
+
+
+def test_the_gradient_is_that_of_the_logit():
+    network, case = LinearNetwork(), make_case()
+    found = gradient_map(network, case)
+    weight, inside = network.weight.mean(0), case.labels[0] > 0
+    sd = [float(case.image[0, n][inside].std(correction=0)) for n in (0, 1)]
+    for layer in range(6):
+        count = int((case.labels == layer + 1).sum())
+        expected = (abs(weight[layer, 0]) * sd[0] + abs(weight[layer, 2]) * sd[1]) / count
+        mask = labelmap_of(case) == layer + 1
+        np.testing.assert_allclose(found[mask], float(expected), rtol=1e-4)
+    assert found[labelmap_of(case) == 0].max() == 0
+
+
+GOOD = Grounds(
+    coverage=1.0,
+    outside=0.0,
+    like_untrained=(0.1, 0.0),
+    agreement=0.95,
+    same_sign=True,
+    gap=1e-7,
+    change=1.3,
+    apart=True,
+)
+BAD = {
+    "coverage": 0.7,
+    "outside": 0.3,
+    "like_untrained": (0.8, 0.0),
+    "agreement": 0.5,
+    "same_sign": False,
+    "gap": 0.1,
+    "change": -0.1,
+    "apart": False,
+}
+
+
+def test_layers_are_ranked_where_nothing_speaks_against_it():
+    assert judge(GOOD).ranked
+    assert judge(replace(GOOD, change=-1.0)).ranked
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_each_reason_alone_forbids_a_ranking(name):
+    assert {field.name for field in fields(Grounds)} == set(BAD)
+    found = judge(replace(GOOD, **{name: BAD[name]}))
+    assert not found.ranked
+    assert len(found.reasons) == 1
+
+
+def test_what_is_not_known_forbids_a_ranking_too():
+    unknown = float("nan")
+    for name in ("coverage", "agreement", "gap", "change"):
+        assert len(judge(replace(GOOD, **{name: unknown})).reasons) == 1
+    assert judge(replace(GOOD, outside=None)).reasons == ("the saliency map has no contrast",)
+    for pair in ((unknown, 0.0), (0.0, 0.8)):
+        assert len(judge(replace(GOOD, like_untrained=pair)).reasons) == 1
+
+
+def test_rank_correlation_is_spearmans():
+    one = np.array([0.1, 5.0, 3.0, 2.0])
+    assert rank_correlation(one, one**3) == pytest.approx(1)
+    assert rank_correlation(one, -one) == pytest.approx(-1)
+    assert np.isnan(rank_correlation(one, np.ones(4)))
+    assert np.isnan(rank_correlation(one, np.array([1, 2, np.nan, np.nan])))
+
+
+def test_intervals_that_overlap_do_not_stand_apart():
+    totals = np.array([0.2, -2.0, 1.0])
+    calm = totals + 0.01 * np.random.default_rng(0).normal(size=(15, 3))
+    assert stands_apart(calm, totals)
+    loud = totals + np.random.default_rng(0).normal(size=(15, 3))
+    assert not stands_apart(loud, totals)
+    found = spread(calm)
+    np.testing.assert_array_equal(found.first, (0, 1, 0))
+    np.testing.assert_array_equal(found.same_sign, 1)
+    assert (spread(loud).same_sign < 1).any()
+
+
+def test_a_clear_driver_is_ranked_first_and_deleting_it_undoes_the_decision():
+    network, case = LinearNetwork(), make_case()
+    network.weight[:] *= 0.02
+    network.weight[:, 4, 0] = 0.1
+    case.image[:, 0][case.labels == 5] += 30
+    found = explain(question(network, case))
+    assert found.contributions.totals.argmax() == 4
+    assert found.methods.deletion == pytest.approx(-found.contributions.totals[4], abs=1e-5)
+    assert found.spread.first[4] == 1
+    assert found.methods.agreement == pytest.approx(1)
+    assert found.verdict.reasons == ()
+
+
+def test_untrained_networks_are_mostly_not_ranked_and_agree_with_nobody():
+    """A network that has learned nothing is one of those that it is compared with."""
+    like, ranked = [], []
+    for seed in range(8):
+        found = explain(question(LinearNetwork(seed), make_case(seed)))
+        like.append((found.null.like_contributions, found.null.like_saliency))
+        ranked.append(found.verdict.ranked)
+    assert np.max(like) < 0.7
+    assert abs(np.mean(like)) < 0.5
+    assert np.mean(ranked) <= 0.25

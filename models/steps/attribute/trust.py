@@ -1,0 +1,132 @@
+"""Whether a ranking of the layers may be told: one verdict per study, with all reasons against it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+Floats = NDArray[np.float64]
+
+LEAST_COVERAGE = 0.8
+MOST_OUTSIDE = 0.2
+MOST_LIKE_UNTRAINED = 0.7
+LEAST_AGREEMENT = 0.7
+LEAST_CHANGE = 0.2
+MOST_GAP = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What a verdict rests on; numbers that cannot be told are NaN.
+
+    coverage        of the layer that is there in the fewest columns, 0 to 1.
+    outside         share of the map's mass outside all layers; None when the map has no contrast.
+    like_untrained  rank correlation of contributions, and of saliencies, with those of untrained networks.
+    agreement       lowest rank correlation of the contributions by three methods.
+    same_sign       whether the three methods give the first layer one sign.
+    gap             between the sum of the contributions and the change of the logit, log-odds.
+    change          of the logit from its reference, log-odds.
+    apart           whether the interval of the first layer lies above that of the second, by size.
+    """
+
+    coverage: float
+    outside: float | None
+    like_untrained: tuple[float, float]
+    agreement: float
+    same_sign: bool
+    gap: float
+    change: float
+    apart: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why the layers may not be ranked: one clause each; none, and they may."""
+
+    reasons: tuple[str, ...]
+
+    @property
+    def ranked(self) -> bool:
+        return not self.reasons
+
+
+CHECKS: tuple[tuple[Callable[[Grounds], bool], str], ...] = (
+    # Written so that a number that is not known fails.
+    (
+        lambda g: g.coverage >= LEAST_COVERAGE,
+        f"a layer is missing or seen in less than {LEAST_COVERAGE:.0%} of the columns",
+    ),
+    (
+        lambda g: g.outside is None or g.outside <= MOST_OUTSIDE,
+        f"more than {MOST_OUTSIDE:.0%} of the evidence lies outside the layers",
+    ),
+    (lambda g: g.outside is not None, "the saliency map has no contrast"),
+    (
+        lambda g: g.like_untrained[0] <= MOST_LIKE_UNTRAINED,
+        f"untrained networks rank the contributions alike (rank correlation above {MOST_LIKE_UNTRAINED:g})",
+    ),
+    (
+        lambda g: g.outside is None or g.like_untrained[1] <= MOST_LIKE_UNTRAINED,
+        f"untrained networks rank the saliency alike (rank correlation above {MOST_LIKE_UNTRAINED:g})",
+    ),
+    (
+        lambda g: g.agreement >= LEAST_AGREEMENT,
+        f"three methods rank the layers differently (rank correlation below {LEAST_AGREEMENT:g})",
+    ),
+    (lambda g: g.same_sign, "three methods differ in the sign of the first layer"),
+    (lambda g: g.gap <= MOST_GAP, "the contributions do not add up to the decision"),
+    (
+        lambda g: abs(g.change) >= LEAST_CHANGE,
+        f"the decision is within {LEAST_CHANGE:g} log-odds of that of the average scan",
+    ),
+    (lambda g: g.apart, "the intervals of the first and the second layer overlap"),
+)
+
+
+def judge(grounds: Grounds) -> Verdict:
+    """All checks that fail."""
+    return Verdict(tuple(reason for holds, reason in CHECKS if not holds(grounds)))
+
+
+def rank_correlation(first: Floats, second: Floats) -> float:
+    """Spearman's rho over the pairs that are known; NaN of fewer than three, or where all are alike."""
+    known = np.isfinite(first) & np.isfinite(second)
+    if known.sum() < 3:
+        return float("nan")
+    ranks = np.stack([rankdata(values[known]) for values in (first, second)])
+    ranks -= ranks.mean(1, keepdims=True)
+    norm = float(np.prod(np.linalg.norm(ranks, axis=1)))
+    return float(ranks[0] @ ranks[1]) / norm if norm > 0 else float("nan")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spread:
+    """How contributions (layer,) vary over alternatives that could as well be right.
+
+    lower, upper  2.5th and 97.5th percentile.
+    same_sign     share of the alternatives with the sign of their mean.
+    first         share of the alternatives in which the layer has the largest contribution by size.
+    """
+
+    lower: Floats
+    upper: Floats
+    same_sign: Floats
+    first: Floats
+
+
+def spread(alternatives: Floats) -> Spread:
+    """Of totals (alternative, layer)."""
+    lower, upper = np.percentile(alternatives, (2.5, 97.5), axis=0)
+    sign = np.sign(alternatives.mean(0))
+    leader = abs(alternatives).argmax(1)
+    first = np.bincount(leader, minlength=alternatives.shape[1]) / len(alternatives)
+    return Spread(lower, upper, (np.sign(alternatives) == sign).mean(0), first)
+
+
+def stands_apart(alternatives: Floats, totals: Floats) -> bool:
+    """Whether by size the first layer's lower bound exceeds the second layer's upper bound."""
+    first, second = np.argsort(-abs(totals))[:2]
+    lower, upper = np.percentile(abs(alternatives), (2.5, 97.5), axis=0)
+    return bool(lower[first] > upper[second])
