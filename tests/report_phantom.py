@@ -43,6 +43,9 @@ NO_PAIN = Code("no-pain", "99LAYER", "No myofascial pain")
 PAIN_CLASS = Code("pain-class", "99LAYER", "Myofascial pain classification")
 SHAPLEY = Code("shapley", "99LAYER", "Shapley value over layers")
 CONTRIBUTION = Code("contribution", "99LAYER", "Contribution to decision")
+LOWER = Code("P2.5", "99LAYER", "2.5th percentile")
+UPPER = Code("P97.5", "99LAYER", "97.5th percentile")
+NULL = Code("NULL", "99LAYER", "Null value")
 DIGEST = "a" * 64
 
 
@@ -82,6 +85,7 @@ def make_findings(labelmap: np.ndarray, spacing_mm: tuple[float, ...] = SPACING_
     for number in sorted(set(np.unique(labelmap)) - {0}):
         measurements += _measure(labelmap, int(number), spacing_mm)
     measurements.append(Measurement(codes.ECHOGENICITY, 0.41, codes.NO_UNITS))
+    measurements.append(Measurement(codes.SALIENCY, 13.7, codes.PERCENT, derivation=NULL))
     saliency = (labelmap / 10 + np.arange(SHAPE[0])[:, None, None] / 100).astype(np.float32)
     return Findings(
         Segmentation(SEGMENTS, labelmap.copy()),
@@ -115,6 +119,8 @@ def _measure(labelmap: np.ndarray, number: int, spacing_mm: tuple[float, ...]) -
         Measurement(codes.VOLUME, float(mask.sum()) / 100, codes.CM3, number),
         Measurement(codes.SALIENCY, 10.0 + number, codes.PERCENT, number, derivation=codes.MEAN),
         Measurement(CONTRIBUTION, 20.0 - 7 * number, codes.PERCENT, number, method=SHAPLEY),
+        Measurement(CONTRIBUTION, 18.5 - 7 * number, codes.PERCENT, number, SHAPLEY, LOWER),
+        Measurement(CONTRIBUTION, 23.5 - 7 * number, codes.PERCENT, number, SHAPLEY, UPPER),
         Measurement(codes.SHEAR_WAVE_SPEED, 250.0, codes.CM_PER_S, number, derivation=codes.MEAN),
     ]
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from dicom_node.report.page import write_page
+from dicom_node.report.table import columns_of
 from dicom_node.study import Outcome, Unused
 from tests.report_phantom import Request, make_case
 
@@ -36,6 +37,22 @@ def test_the_page_says_what_was_found_and_what_was_refused(case):
     assert "The deep fat is out of focus." in text
     assert "The sweep is too short &lt;b&gt;here&lt;/b&gt;." in text
     assert "a report of the scanner" in text
+
+
+def test_intervals_and_null_values_stand_beside_their_numbers(case):
+    _, page, _, outcome = case
+    text = page.read_text(encoding="utf-8")
+    assert "-8.00 (-9.50 to -4.50)" in text  # contribution of layer 4
+    assert "null value 13.7" in text
+    saliency, contribution = (
+        next(c for c in columns_of(outcome.findings) if c.name == name)
+        for name in ("Saliency", "Contribution to decision")
+    )
+    assert saliency.null == pytest.approx(13.7)
+    assert contribution.null is None
+    assert contribution.values[4] == -8
+    assert contribution.spans[4] == (-9.5, -4.5)
+    assert saliency.spans == {}
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_is_small(case):

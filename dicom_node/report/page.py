@@ -102,12 +102,15 @@ def _table(findings: Findings, truth: Mapping[str, Any] | None) -> dict[str, Any
     if any(mm is not None for mm in known):
         cells = [DASH if mm is None else show(mm) for mm in known]
         name = "True thickness"
-        rows.append({"name": name, "unit": "mm", "method": "", "cells": cells, "truth": True})
+        rows.append(
+            {"name": name, "unit": "mm", "method": "", "null": "", "cells": cells, "truth": True}
+        )
     rows += [
         {
             "name": column.name,
             "unit": column.unit,
             "method": column.method,
+            "null": "" if column.null is None else show(column.null),
             "cells": [column.cells.get(segment.number, DASH) for segment in segments],
             "truth": False,
         }

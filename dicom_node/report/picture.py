@@ -146,14 +146,22 @@ def _draw_bars(axes: Any, column: Column, segments: tuple[Segment, ...], named: 
     places = np.arange(len(segments))[::-1]
     values = [column.values.get(segment.number, 0.0) for segment in segments]
     axes.barh(places, values, color=[_color(segment) for segment in segments], height=0.66)
-    lowest, highest = min(*values, 0.0), max(*values, 0.0)
+    ends = [end for span in column.spans.values() for end in span]
+    lowest, highest = min(*values, *ends, 0.0), max(*values, *ends, 0.0)
     span = highest - lowest or 1.0
+    for place, segment in zip(places, segments, strict=True):
+        if segment.number in column.spans:
+            axes.plot(column.spans[segment.number], (place, place), color=INK, linewidth=1.2)
+    if column.null is not None:
+        axes.axvline(column.null, color=INK, linewidth=0.9, linestyle="--")
     axes.set_xlim(lowest - (0.16 * span if lowest < 0 else 0.0), highest + 0.16 * span)
     for place, value, segment in zip(places, values, segments, strict=True):
         text = show(value) if segment.number in column.values else "not measured"
         side = "left" if value >= 0 else "right"
         shift = 0.02 * span if value >= 0 else -0.02 * span
-        axes.text(value + shift, place, text, va="center", ha=side, fontsize=7.5, color=INK)
+        reach = (value, *column.spans.get(segment.number, ()))  # no number on top of an interval
+        end = max(reach) if value >= 0 else min(reach)
+        axes.text(end + shift, place, text, va="center", ha=side, fontsize=7.5, color=INK)
     axes.axvline(0, color=FAINT, linewidth=0.8)
     axes.set_yticks(places, [segment.label for segment in segments] if named else [])
     axes.tick_params(length=0, labelsize=8, colors=INK)
@@ -162,8 +170,11 @@ def _draw_bars(axes: Any, column: Column, segments: tuple[Segment, ...], named: 
         spine.set_visible(False)
     unit = f" ({column.unit})" if column.unit else ""
     axes.set_title(column.name + unit, fontsize=9, color=INK, loc="left")
-    if column.method:
-        axes.set_xlabel(column.method, fontsize=7.5, color=FAINT, loc="left")
+    note = column.method
+    if column.null is not None:
+        note = f"{note}; dashed: null {show(column.null)}".lstrip("; ")
+    if note:
+        axes.set_xlabel(note, fontsize=7.5, color=FAINT, loc="left")
 
 
 def _legend(figure: Figure, findings: Findings) -> None:

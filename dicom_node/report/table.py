@@ -9,6 +9,9 @@ from models.findings import Findings, Measurement, Segment
 MEAN, DEVIATION, MEDIAN = "373098007", "386136009", "373099004"
 """SNOMED CT codes of the derivations that a cell combines (CID 7464)."""
 
+LOWER, UPPER, NULL = "P2.5", "P97.5", "NULL"
+"""Derivations of no standard scheme: the ends of an interval, and what a quantity is that says nothing."""
+
 DIMENSIONLESS = ("1", "{ratio}")
 
 
@@ -16,7 +19,8 @@ DIMENSIONLESS = ("1", "{ratio}")
 class Column:
     """One quantity in one unit; ``cells`` and ``values`` by segment number.
 
-    ``method`` is named only where one segment has the quantity by several methods.
+    ``method`` is named only where one segment has the quantity by several methods. ``spans`` are intervals by
+    segment number, ``null`` is what every segment would have if the quantity said nothing.
     """
 
     name: str
@@ -24,6 +28,8 @@ class Column:
     unit: str
     cells: Mapping[int, str]
     values: Mapping[int, float]
+    spans: Mapping[int, tuple[float, float]]
+    null: float | None
 
 
 def columns_of(findings: Findings) -> tuple[Column, ...]:
@@ -39,8 +45,21 @@ def columns_of(findings: Findings) -> tuple[Column, ...]:
     for (name, unit), items in grouped.items():
         several = {item.segment for item in items if item.line is None}
         kept = [item for item in items if item.line is None or item.segment not in several]
-        columns += _split(_named(name, kept), "" if unit in DIMENSIONLESS else unit, kept)
+        nulls = {
+            _method(item): item.value
+            for item in findings.measurements
+            if item.segment is None and item.quantity.meaning == name and _is(item, NULL)
+        }
+        columns += _split(_named(name, kept), "" if unit in DIMENSIONLESS else unit, kept, nulls)
     return tuple(columns)
+
+
+def _method(item: Measurement) -> str:
+    return item.method.meaning if item.method else ""
+
+
+def _is(item: Measurement, derivation: str) -> bool:
+    return item.derivation is not None and item.derivation.value == derivation
 
 
 def _named(name: str, items: Sequence[Measurement]) -> str:
@@ -52,11 +71,13 @@ def _named(name: str, items: Sequence[Measurement]) -> str:
     return f"{name}: {only.meaning.lower()}"
 
 
-def _split(name: str, unit: str, items: Sequence[Measurement]) -> list[Column]:
+def _split(
+    name: str, unit: str, items: Sequence[Measurement], nulls: Mapping[str, float]
+) -> list[Column]:
     """One column, or one per method where these compete in a segment."""
     by_method: dict[str, dict[int, list[Measurement]]] = {}
     for item in items:
-        method = by_method.setdefault(item.method.meaning if item.method else "", {})
+        method = by_method.setdefault(_method(item), {})
         method.setdefault(item.segment or 0, []).append(item)
     count = sum(len(segments) for segments in by_method.values())
     if count == len({item.segment for item in items}):
@@ -71,18 +92,28 @@ def _split(name: str, unit: str, items: Sequence[Measurement]) -> list[Column]:
             unit,
             {number: _cell(own) for number, own in segments.items()},
             {number: _representative(own) for number, own in segments.items()},
+            {number: span for number, own in segments.items() if (span := _span(own))},
+            nulls.get(method),
         )
         for method, segments in by_method.items()
     ]
 
 
 def _cell(items: Sequence[Measurement]) -> str:
-    """``mean ± SD`` where both are there, else the one number that stands for the rest."""
+    """``mean ± SD`` or ``value (lower to upper)`` where these are there, else what stands for the rest."""
     by_derivation = {item.derivation.value: item.value for item in items if item.derivation}
     text = show(_representative(items))
+    if span := _span(items):
+        return f"{text} ({show(span[0])} to {show(span[1])})"
     if MEAN in by_derivation and DEVIATION in by_derivation:
         return f"{text} ± {show(by_derivation[DEVIATION])}"
     return text
+
+
+def _span(items: Sequence[Measurement]) -> tuple[float, float] | None:
+    """Both ends of the interval, if there is one."""
+    ends = [item.value for wanted in (LOWER, UPPER) for item in items if _is(item, wanted)]
+    return (ends[0], ends[1]) if len(ends) == 2 else None
 
 
 def _representative(items: Sequence[Measurement]) -> float:

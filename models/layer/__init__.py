@@ -99,7 +99,7 @@ class LayerAnalysis:
                 pain.spacing_mm,
             ).to(self._device)
             logit, probability = classify(pain.network, case, pain.temperature)
-        reasons = attribute(pain.network, case, layers.labelmap)
+        reasons = attribute(pain.network, case, layers.labelmap, logit)
         flags = [Flag(concepts.SIMULATED, weights.statement)]
         flags += [*size_flags(scan, sizes, layers.reordered), *shear_flags(scan, sizes)]
         flags += source_flags(scan)

@@ -20,6 +20,16 @@ SHEAR_VALID = private("SHEAR-SHARE", "Share of voxels with valid shear-wave spee
 SHEAR_COUNT = private("SHEAR-COUNT", "Voxels with valid shear-wave speed")
 SHEAR_MODULUS = private("SHEAR-MODULUS", "Shear modulus, density times squared speed")
 CONTRIBUTION = private("CONTRIBUTION", "Contribution to the logit, in log-odds")
+RANK = private("RANK", "Rank by size of contribution, where it can be told")
+RANKS_FIRST = private("RANKS-FIRST", "Share of alternatives in which the layer ranks first")
+SIGN_AGREES = private("SIGN-AGREES", "Share of alternatives that agree on the sign")
+REFERENCE_LOGIT = private(
+    "REFERENCE-LOGIT", "Logit of the average scan, contributions count from it"
+)
+DELETION = private("DELETION", "Change of the logit without what the first layer adds")
+AGREEMENT = private("AGREEMENT", "Lowest rank correlation between methods")
+LIKE_UNTRAINED = private("LIKE-UNTRAINED", "Rank correlation with untrained networks, null 0")
+LIKE_GRADIENT = private("LIKE-GRADIENT", "Rank correlation with the absolute gradient's map")
 ENRICHMENT = private("ENRICHMENT", "Saliency mass share over volume share, null 1")
 
 # Methods
@@ -41,15 +51,25 @@ MIDDLE_ROWS = private("MIDDLE-ROWS", "Stored gray level, middle rows of a thin l
 VALID_VOXELS = private("VALID", "Valid shear-wave voxels")
 BELOW_RESOLUTION = private("VALID-THIN", "Valid voxels of a layer below shear-wave resolution")
 ISOTROPIC = private("ISOTROPIC", "Isotropic equivalent, 3 x shear modulus")
-GRADIENT = private("GRAD-P99.5", "Absolute gradient, 99.5th percentile as 1")
-GRADIENT_NULL = private("GRAD-NULL", "Absolute gradient, all layers: the null value")
-GRADIENT_NOT_MUSCLE = private("GRAD-NONMUSCLE", "Absolute gradient, layers 1 to 5 pooled")
-SHAPLEY = private("SHAPLEY-MOMENT", "Appearance, exact Shapley, moment reference")
-TERMS = {
-    "appearance": private("TERM-APPEARANCE", "Appearance, additive term of the network"),
-    "thickness": private("TERM-THICKNESS", "Thickness, additive term of the network"),
-    "shear wave": private("TERM-SHEARWAVE", "Shear-wave speed, additive term of the network"),
+EVIDENCE = private("CAM-P99.5", "Mean of the evidence map (CAM), its 99.5th percentile as 1")
+EVIDENCE_NOT_MUSCLE = private("CAM-NONMUSCLE", "Mean of the evidence map, layers 1 to 5 pooled")
+UNTRAINED = private("CAM-UNTRAINED", "The same of 10 networks that have learned nothing")
+SHAPLEY = private("SHAPLEY-TOTAL", "Layer total, exact Shapley value against the average scan")
+SHAPLEY_PARTS = {
+    "appearance": private("SHAPLEY-LOOK", "Part from appearance, exact Shapley value"),
+    "thickness": private("SHAPLEY-THICK", "Part from thickness, exact Shapley value"),
+    "shear wave": private("SHAPLEY-SHEAR", "Part from shear-wave speed, exact Shapley value"),
 }
+ALTERNATIVES = private("ALTERNATIVES", "Over ensemble members and borders moved by one voxel")
+THREE_METHODS = private("THREE-METHODS", "Shapley, additive terms, captum FeatureAblation")
+OF_CONTRIBUTIONS = private("OF-CONTRIBUTION", "Of the layers' contributions, by size")
+OF_SALIENCY = private("OF-SALIENCY", "Of the layers' mean saliency")
+OF_SHARES = private("OF-SHARES", "Of the layers' shares of the map")
+
+# Derivations
+LOWER = private("P2.5", "2.5th percentile")
+UPPER = private("P97.5", "97.5th percentile")
+NULL = private("NULL", "Null value: what a map that says nothing would give")
 
 # Reasons to distrust
 SIMULATED = private("SIMULATED", "Trained on simulated data")
@@ -67,7 +87,7 @@ TRUNCATED = private("TRUNCATED", "Muscle cut off by the image")
 IMPLAUSIBLE = private("IMPLAUSIBLE", "Thickness outside plausible limits")
 FRAME_STEP = private("FRAME-STEP", "Distance of frames unknown")
 DECLARED = private("DECLARED", "Geometry not measured")
-NEAR_REFERENCE = private("NEAR-REFERENCE", "Prediction near reference")
+NOT_RANKED = private("NOT-RANKED", "Layers not ranked")
 FLAT_MAP = private("NO-SALIENCY", "Map without contrast")
 SHEAR_THIN = private("SHEAR-THIN", "Layer below shear-wave resolution")
 SHEAR_UNSTEADY = private("SHEAR-UNSTEADY", "Shear-wave speed scatters")

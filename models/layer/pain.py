@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layer.network import LAYERS
-from models.layer.pooling import PRESENT, LayerPooling
+from models.layer.pooling import GRAY_SD, PRESENT, SPEED, LayerPooling
 
 ACROSS = LAYERS  # column of ``measured``: 1 = probe across the fibers, 0 = along, NaN = not known
 
@@ -124,6 +124,23 @@ class PainNetwork(LayerPooling):
         part = self.parts["pairs"]
         return self.design(pooled, measured)[:, part] @ self.weight.mean(0)[part]
 
+    def reference(self, pooled: Tensor, measured: Tensor | None = None) -> Tensor:
+        """As ``LayerPooling.reference``; with ``measured``, of a probe in the direction of this scan's.
+
+        All terms are zero there: the direction of the probe is nobody's contribution.
+        """
+        typical = super().reference(pooled)
+        if measured is None:
+            return typical
+        across = self._across(measured) * pooled[..., :1]
+        look = across[..., :-1] * self.pooled_scale[:, self.looks]
+        added = torch.zeros_like(typical)
+        added[..., self.looks] = look
+        typical[..., GRAY_SD] *= added[..., GRAY_SD].exp()
+        typical[..., SPEED] *= (across[..., -1] * self.pooled_scale[:, SPEED]).exp()
+        added[..., GRAY_SD] = 0.0
+        return typical + added
+
     def design(self, pooled: Tensor, measured: Tensor) -> Tensor:
         """The columns that the weights multiply (batch, column), each of about unit variance."""
         look, log_speed = self.features(pooled, measured)
@@ -194,16 +211,18 @@ class PainNetwork(LayerPooling):
         speed = weight[self.parts["speed"]]
         return look, speed @ self.speed_readout if self.shear_wave else speed
 
-    def evidence(self, image: Tensor, labels: Tensor, measured: Tensor) -> Tensor:
+    def evidence(
+        self, image: Tensor, labels: Tensor, measured: Tensor, pooled: Tensor | None = None
+    ) -> Tensor:
         """Evidence of each voxel for pain in log-odds (batch, slice, row, column); 0 outside the layers.
 
         Its mean over a layer's voxels is that layer's appearance (and shear-wave) term: the class activation
         map of a network that pools by averaging (Zhou 2016). Thickness and the products of ``interactions``
-        belong to no voxel and are not in it.
+        belong to no voxel and are not in it. ``pooled`` saves computing what ``pool`` gives.
         """
-        pooled = self.pool(image, labels)
+        pooled = self.pool(image, labels) if pooled is None else pooled
         look, speed = self._layer_weights(pooled[..., PRESENT])
-        evidence = self.share_out(image, labels, look, speed)
+        evidence = self.share_out(image, labels, pooled, (look, speed))
         # What the probe's direction adds is the same for all voxels of a layer.
         plain, typical = self.normal(pooled), self.features(pooled, measured)
         offset = (look * (plain[0] - typical[0])).sum(2)

@@ -110,21 +110,29 @@ class LayerPooling(nn.Module):
         speed = torch.log(pooled[..., SPEED] / center[:, SPEED]) / scale[:, SPEED]
         return look * pooled[..., :1], speed * pooled[..., PRESENT]
 
-    def share_out(self, image: Tensor, labels: Tensor, look: Tensor, speed: Tensor) -> Tensor:
+    def share_out(
+        self, image: Tensor, labels: Tensor, pooled: Tensor, weights: tuple[Tensor, Tensor]
+    ) -> Tensor:
         """Σ weight · normal feature of each layer, shared out over its voxels (batch, slice, row, column).
 
-        ``look`` (batch, 6, look) and ``speed`` (6,) weigh what ``normal`` gives. The mean over a layer's
-        voxels is that layer's sum: a logarithm or a root of a mean is shared out in proportion (DeepLIFT's
-        rescale rule).
+        ``pooled`` is what ``pool`` gives; ``weights`` of appearance (batch, 6, look) and of speed (6,) weigh
+        what ``normal`` gives. The mean over a layer's voxels is that layer's sum: a logarithm or a root of a
+        mean is shared out in proportion (DeepLIFT's rescale rule).
         """
-        pooled = self.pool(image, labels)
+        look, speed = weights
         center, gain = self.reference_pooled, self.gain(pooled)[:, 0]
         share = look / self.pooled_scale[:, self.looks]
         total = torch.zeros(labels.shape, device=image.device)
         for number in range(LAYERS):
             mask = (labels == number + 1).float()
+            used = torch.nonzero(mask.amax((0, 1, 3)))[:, 0]
+            if used.numel() == 0:
+                continue
+            # Only the layer's rows and what the texture network sees around them: same sums, less work.
+            window = slice(max(int(used[0]) - self.margin, 0), int(used[-1]) + 1 + self.margin)
+            mask, part = mask[:, :, window], image[:, :, :, window]
             own, typical, weight = pooled[:, number], center[number], share[:, number]
-            rest = (image[:, 0] - _each(own[:, GRAY])) * mask
+            rest = (part[:, 0] - _each(own[:, GRAY])) * mask
             offset = own[:, GRAY] - typical[GRAY] - gain
             found = _each(weight[:, 0]) * (rest + _each(offset))
             square = rest.square() + 1e-2 - typical[GRAY_SD].square()
@@ -136,8 +144,8 @@ class LayerPooling(nn.Module):
             found += self._share_texture(rest, own, number, weight[:, 3:])
             if self.shear_wave:
                 slope = speed[number] / self.pooled_scale[number, SPEED]
-                found += slope * self._share_speed(image, mask, typical[SPEED])
-            total += found * mask
+                found += slope * self._share_speed(part, mask, typical[SPEED])
+            total[:, :, window] += found * mask
         return total
 
     def _share_texture(self, rest: Tensor, own: Tensor, number: int, weight: Tensor) -> Tensor:
@@ -147,16 +155,16 @@ class LayerPooling(nn.Module):
         first, deviation = own[:, TEXTURE : TEXTURE + count], own[:, TEXTURE + count :]
         # (σ - σ₀) = (σ² - σ₀²) / (σ + σ₀), and σ² is a mean over voxels
         second = weight[:, count:] / (deviation + center[count:]).clamp(min=1e-3)
+        # Σ weight · (map - typical) + second · ((map - first)² + 1e-6 - typical²), by powers of the map
+        linear = weight[:, :count] - 2 * second * first
+        rest_of = second * (first.square() + 1e-6 - center[count:].square())
+        constant = (rest_of - weight[:, :count] * center[:count]).sum(1)
         planes = []
         for plane in rest.unbind(1):
             maps = self.texture((plane / GRAY_STEP)[:, None])
-            mean = maps - center[:count, None, None]
-            spread = (maps - first[..., None, None]).square() + 1e-6
-            variance = spread - center[count:, None, None].square()
-            planes.append(
-                torch.einsum("bm,bmrc->brc", weight[:, :count], mean)
-                + torch.einsum("bm,bmrc->brc", second, variance)
-            )
+            sums = torch.einsum("bm,bmrc->brc", linear, maps)
+            sums += torch.einsum("bm,bmrc->brc", second, maps.square())
+            planes.append(sums + constant[:, None, None])
         return torch.stack(planes, 1)
 
     def _share_speed(self, image: Tensor, mask: Tensor, typical: Tensor) -> Tensor:

@@ -8,21 +8,14 @@ import torch
 from numpy.typing import NDArray
 
 from models import codes
-from models.findings import Attribution, Classification, Flag, Measurement
+from models.findings import Attribution, Classification, Code, Flag, Measurement
 from models.layer import concepts
 from models.layer.labels import SEGMENTS
 from models.layer.pain import PainNetwork
-from models.steps.attribute import (
-    NORMALIZATION,
-    appearance_shapley,
-    gradient_map,
-    layer_saliency,
-    normalize,
-)
+from models.steps.attribute import Explanation, Question, explain
 from models.steps.classify import Case
-from models.steps.grid import resample
 
-NEAR_LOG_ODDS = 0.2
+METHOD = "Evidence map (CAM), 99.5th percentile inside the layers as 1"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,83 +33,119 @@ def decide(logit: float, probability: float) -> Classification:
     return Classification(concepts.PAIN, outcomes, logit)
 
 
-def attribute(network: PainNetwork, case: Case, labelmap: NDArray[np.uint8]) -> Reasons:
-    """Map and numbers per layer on the source grid of ``labelmap``."""
-    saliency = _saliency(network, case, labelmap)
+def attribute(
+    network: PainNetwork, case: Case, labelmap: NDArray[np.uint8], logit: float
+) -> Reasons:
+    """Map and numbers per layer on the source grid of ``labelmap``, for the decision of this ``logit``.
+
+    Raises ArithmeticError when the contributions do not add up.
+    """
+    found = explain(Question(network, case, labelmap, logit, lambda seed: untrained(network, seed)))
     attributions: tuple[Attribution, ...] = ()
-    measurements: list[Measurement] = []
     flags: list[Flag] = []
-    if saliency is None:
+    if found.maps.saliency is None:
         flags.append(Flag(concepts.FLAT_MAP, "The saliency map has no contrast and is not given."))
     else:
-        method = f"Absolute gradient (captum Saliency), {NORMALIZATION} inside the layers as 1"
-        target = f"Logit of {concepts.PAIN.meaning.lower()}"
-        attributions = (Attribution(codes.SALIENCY, method, target, saliency),)
-        measurements += _saliency_measurements(saliency, labelmap)
-    with torch.no_grad():
-        contributions = appearance_shapley(network, case)
-        measurements += _contribution_measurements(network, case, contributions.values)
-    if abs(contributions.logit - contributions.reference_logit) < NEAR_LOG_ODDS:
-        flags.append(
-            Flag(
-                concepts.NEAR_REFERENCE,
-                "The prediction is near that of the reference: a ranking of layers means nothing.",
-            )
-        )
-    return Reasons(attributions, tuple(measurements), tuple(flags))
+        outcome = concepts.PAIN_PRESENT if logit >= 0 else concepts.PAIN_ABSENT
+        target = f"Evidence for: {outcome.meaning.lower()}"
+        attributions = (Attribution(codes.SALIENCY, METHOD, target, found.maps.saliency),)
+    if not found.verdict.ranked:
+        why = "; ".join(found.verdict.reasons)
+        flags.append(Flag(concepts.NOT_RANKED, f"Layers not ranked: {why}."))
+    there = [segment.number for segment in SEGMENTS if (labelmap == segment.number).any()]
+    measurements = (
+        *_contributions(found, there, network),
+        *_doubts(found, there),
+        *_saliency(found, there),
+        *_of_the_scan(found),
+    )
+    return Reasons(attributions, measurements, tuple(flags))
 
 
-def _contribution_measurements(
-    network: PainNetwork, case: Case, shapley: NDArray[np.float64]
+def untrained(network: PainNetwork, seed: int) -> PainNetwork:
+    """The same features, the weights behind them as before the first step of training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        result = PainNetwork(network.channels, network.texture_maps, network.members)
+    fresh = dict(result.named_parameters(recurse=False))
+    result.load_state_dict({**network.state_dict(), **fresh}, strict=True)
+    device = network.reference_pooled.device
+    return result.to(device).eval().requires_grad_(False)
+
+
+def _contributions(
+    found: Explanation, there: list[int], network: PainNetwork
 ) -> Iterator[Measurement]:
-    """Shapley value and additive terms of each layer; no thickness term where no thickness counts."""
-    pooled = network.pool(case.image, case.labels)
-    terms = network.terms(pooled, case.measured)[0].double().cpu().numpy()
-    present = pooled[0, :, 0] > 0
-    measured = (case.measured[0, :-1] > 0) & (network.finite > 0)
-    for segment in SEGMENTS:
-        index = segment.number - 1
-        if not present[index]:
-            continue
-        values = {concepts.SHAPLEY: shapley[index]}
-        for number, name in enumerate(network.term_names):
-            if name != "thickness" or measured[index]:
-                values[concepts.TERMS[name]] = terms[index, number]
-        for method, value in values.items():
+    """Each layer's total, its interval, and its parts; no part that cannot be."""
+    totals, parts = found.contributions.totals, found.contributions.parts
+    interval = found.spread
+    for layer in there:
+        index = layer - 1
+        shown: list[tuple[float, Code, Code | None]] = [
+            (totals[index], concepts.SHAPLEY, None),
+            (interval.lower[index], concepts.SHAPLEY, concepts.LOWER),
+            (interval.upper[index], concepts.SHAPLEY, concepts.UPPER),
+        ]
+        for name, value in zip(network.term_names, parts[index], strict=False):
+            if name != "thickness" or network.finite[index] > 0:
+                shown.append((value, concepts.SHAPLEY_PARTS[name], None))
+        for value, how, derivation in shown:
             yield Measurement(
-                concepts.CONTRIBUTION, float(value), codes.NO_UNITS, segment.number, method
+                concepts.CONTRIBUTION, float(value), codes.NO_UNITS, layer, how, derivation
             )
 
 
-def _saliency(
-    network: PainNetwork, case: Case, labelmap: NDArray[np.uint8]
-) -> NDArray[np.float32] | None:
-    """The normalized map on the source grid, zero outside the layers."""
-    labels = case.labels[0].cpu().numpy()
-    small = normalize(gradient_map(network, case), labels > 0)
-    if small is None:
-        return None
-    part = labelmap[case.box]
-    saliency = np.zeros(labelmap.shape, np.float32)
-    saliency[case.box] = np.clip(resample(small, part.shape[1:]), 0, 1) * (part > 0)
-    return saliency
+def _doubts(found: Explanation, there: list[int]) -> Iterator[Measurement]:
+    """How often each layer ranks first and keeps its sign; which one does, if that can be told."""
+    for layer in there:
+        for quantity, shares in (
+            (concepts.RANKS_FIRST, found.spread.first),
+            (concepts.SIGN_AGREES, found.spread.same_sign),
+        ):
+            share = 100 * float(shares[layer - 1])
+            yield Measurement(quantity, share, codes.PERCENT, layer, concepts.ALTERNATIVES)
+    if found.verdict.ranked:
+        first = int(abs(found.contributions.totals).argmax()) + 1
+        yield Measurement(concepts.RANK, 1.0, codes.NO_UNITS, first, concepts.SHAPLEY)
 
 
-def _saliency_measurements(
-    saliency: NDArray[np.float32], labelmap: NDArray[np.uint8]
-) -> Iterator[Measurement]:
-    """Mean of the map per layer, with what it would be if the map said nothing."""
-    found = layer_saliency(saliency, labelmap, len(SEGMENTS))
-    if found is None:
+def _saliency(found: Explanation, there: list[int]) -> Iterator[Measurement]:
+    """Mean of the map per layer, beside what a map that says nothing and untrained networks would give."""
+    summary, unit = found.maps.summary, codes.NO_UNITS
+    if summary is None:
         return
-    unit, mean = codes.NO_UNITS, codes.MEAN
-    for segment in SEGMENTS:
-        value, enrichment = found.mean[segment.number - 1], found.enrichment[segment.number - 1]
-        if np.isfinite(value):
-            layer = segment.number
-            yield Measurement(codes.SALIENCY, float(value), unit, layer, concepts.GRADIENT, mean)
+    for layer in there:
+        mean, enrichment = summary.mean[layer - 1], summary.enrichment[layer - 1]
+        yield Measurement(codes.SALIENCY, float(mean), unit, layer, concepts.EVIDENCE, codes.MEAN)
+        by_chance = found.null.saliency[:, layer - 1]
+        known = by_chance[np.isfinite(by_chance)]
+        if known.size:
             yield Measurement(
-                concepts.ENRICHMENT, float(enrichment), codes.RATIO, layer, concepts.GRADIENT
+                codes.SALIENCY, float(known.mean()), unit, layer, concepts.UNTRAINED, codes.MEAN
             )
-    yield Measurement(codes.SALIENCY, found.above, unit, None, concepts.GRADIENT_NOT_MUSCLE, mean)
-    yield Measurement(codes.SALIENCY, found.null, unit, None, concepts.GRADIENT_NULL, mean)
+        yield Measurement(
+            concepts.ENRICHMENT, float(enrichment), codes.RATIO, layer, concepts.EVIDENCE
+        )
+    yield Measurement(codes.SALIENCY, summary.null, unit, None, concepts.EVIDENCE, concepts.NULL)
+    yield Measurement(
+        codes.SALIENCY, summary.above, unit, None, concepts.EVIDENCE_NOT_MUSCLE, codes.MEAN
+    )
+
+
+def _of_the_scan(found: Explanation) -> Iterator[Measurement]:
+    """From where contributions count, what deleting the first layer does, and whether methods agree."""
+    numbers = (
+        (
+            concepts.REFERENCE_LOGIT,
+            float(found.contributions.reference_logit.mean()),
+            concepts.SHAPLEY,
+        ),
+        (concepts.DELETION, found.methods.deletion, None),
+        (concepts.AGREEMENT, found.methods.agreement, concepts.THREE_METHODS),
+        (concepts.LIKE_UNTRAINED, found.null.like_contributions, concepts.OF_CONTRIBUTIONS),
+        (concepts.LIKE_UNTRAINED, found.null.like_saliency, concepts.OF_SALIENCY),
+        (concepts.LIKE_GRADIENT, found.methods.gradient, concepts.OF_SHARES),
+    )
+    for quantity, value, how in numbers:
+        if np.isfinite(value):
+            yield Measurement(quantity, value, codes.NO_UNITS, None, how)

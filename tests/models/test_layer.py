@@ -1,13 +1,11 @@
 """The layer analysis through its front door: a simulated sweep in, findings out, or a reasoned refusal."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import models.layer
 from models import codes
 from models.analysis import Refusal, load
 from models.findings import Findings
@@ -143,21 +141,41 @@ def test_the_reasons_add_up_and_fit_the_map(findings):
     assert saliency.shape == labelmap.shape
     assert 0 <= saliency.min() < saliency.max() <= 1
     assert not saliency[labelmap == 0].any()
-    means = numbers(findings, codes.SALIENCY, concepts.GRADIENT, codes.MEAN)
+    means = numbers(findings, codes.SALIENCY, concepts.EVIDENCE, codes.MEAN)
+    assert set(means) == set(range(1, 7))
     for layer, value in means.items():
         assert value == pytest.approx(saliency[labelmap == layer].mean(), abs=1e-4)
-    null = numbers(findings, codes.SALIENCY, concepts.GRADIENT_NULL, codes.MEAN)
+    null = numbers(findings, codes.SALIENCY, concepts.EVIDENCE, concepts.NULL)
     assert null[None] == pytest.approx(saliency[labelmap > 0].mean(), abs=1e-4)
-    terms = [
-        value
-        for how in concepts.TERMS.values()
-        for value in numbers(findings, concepts.CONTRIBUTION, how).values()
+    assert set(numbers(findings, codes.SALIENCY, concepts.UNTRAINED, codes.MEAN)) == set(means)
+
+
+def test_each_layer_has_its_parts_total_and_interval_in_log_odds(findings):
+    (decision,) = findings.classifications
+    totals = numbers(findings, concepts.CONTRIBUTION, concepts.SHAPLEY)
+    (reference,) = numbers(findings, concepts.REFERENCE_LOGIT, concepts.SHAPLEY).values()
+    assert sum(totals.values()) == pytest.approx(decision.logit - reference, abs=1e-3)
+    parts = {
+        name: numbers(findings, concepts.CONTRIBUTION, how)
+        for name, how in concepts.SHAPLEY_PARTS.items()
+    }
+    ends = [
+        numbers(findings, concepts.CONTRIBUTION, concepts.SHAPLEY, end)
+        for end in (concepts.LOWER, concepts.UPPER)
     ]
-    bias = float(load_weights(Path(models.layer.__file__).parent).pain_bswe.network.bias.mean())
-    assert bias + sum(terms) == pytest.approx(decision.logit, abs=1e-3)
-    assert set(numbers(findings, concepts.CONTRIBUTION, concepts.SHAPLEY)) == set(range(1, 7))
-    thickness = numbers(findings, concepts.CONTRIBUTION, concepts.TERMS["thickness"])
-    assert MUSCLE not in thickness
+    for layer, total in totals.items():
+        assert total == pytest.approx(sum(part.get(layer, 0) for part in parts.values()), abs=1e-6)
+        assert ends[0][layer] <= total <= ends[1][layer]
+    assert MUSCLE not in parts["thickness"]
+    assert set(parts["shear wave"]) == set(totals) == set(range(1, 7))
+    shares = numbers(findings, concepts.RANKS_FIRST, concepts.ALTERNATIVES)
+    assert sum(shares.values()) == pytest.approx(100)
+    # Either the layer that contributes most is told, or why it cannot be.
+    told = numbers(findings, concepts.RANK, concepts.SHAPLEY)
+    refused = [flag for flag in findings.flags if flag.code == concepts.NOT_RANKED]
+    assert len(told) + len(refused) == 1
+    if told:
+        assert totals[next(iter(told))] in (max(totals.values()), min(totals.values()))
 
 
 def test_the_run_can_be_repeated_from_its_manifest(findings):
