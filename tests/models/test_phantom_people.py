@@ -17,7 +17,7 @@ from models.phantom import (
     synthesize,
     varied_request,
 )
-from models.phantom.factors import draw_factors
+from models.phantom.factors import FOLLOW_BODY_MASS, draw_factors
 
 SMALL = PhantomRequest(shape=(6, 120, 60), spacing_mm=(0.8, 0.25, 0.5))
 FLAT = {
@@ -207,7 +207,8 @@ def test_a_slow_layer_looks_thicker() -> None:
 @given(st.integers(0, 2**40))
 def test_no_layer_of_a_varied_person_is_squeezed(seed: int) -> None:
     """A field twice as deep shows the same layers: the planted thickness is the one in the image."""
-    request = varied_request(seed, Protocol(slices=2, row_mm=(0.3, 0.4), column_mm=(0.6, 0.8)))
+    protocol = Protocol(slices=2, row_mm=(0.3, 0.4), column_mm=(0.6, 0.8))
+    request = varied_request(seed, protocol, {"deep_fat.thickness_mm": 18.0})
     assume(not request.convex)
     slices, rows, columns = request.shape
     deep = replace(request, shape=(slices, 2 * rows, columns))
@@ -264,6 +265,30 @@ def test_an_intervention_changes_one_factor_and_the_image_alone(factor: str) -> 
     assert not np.array_equal(gray(one), gray(other))
     correlation = np.corrcoef(gray(one).ravel(), gray(other).ravel())[0, 1]
     assert correlation > 0.7  # the same speckle, anatomy and machine
+
+
+def test_every_factor_can_be_set_without_moving_another() -> None:
+    drawn = draw_factors(12, {})
+    for factor, value in drawn.items():
+        changed = draw_factors(12, {factor: 0.9 * value - 0.01})
+        follow = set(FOLLOW_BODY_MASS) if factor.startswith("anatomy.body_mass") else set()
+        moved = {key for key in drawn if drawn[key] != changed[key]}
+        assert moved - follow == {factor}
+
+
+def test_a_thicker_deep_fat_moves_nothing_above_it() -> None:
+    """Surfaces above, speckle above and all other thicknesses stay; the layers below move down whole."""
+    request = replace(SMALL, shape=(4, 240, 60))
+    thin, thick = (synthesize(7, fix(request, {"deep_fat.thickness_mm": mm})) for mm in (6.0, 12.0))
+    for layer in (1, 2, 3):
+        mask = thin.labelmap == layer
+        assert np.array_equal(mask, thick.labelmap == layer)
+        assert (
+            abs(gray(thin)[mask] - gray(thick)[mask]).mean() < 4
+        )  # time gain follows the mean loss
+        assert thin.thickness_mm[layer] == thick.thickness_mm[layer]
+    assert thick.thickness_mm[4] > 1.9 * thin.thickness_mm[4]
+    assert thick.thickness_mm[5] == pytest.approx(thin.thickness_mm[5], rel=0.02)  # tilt-corrected
 
 
 def test_interfaces_can_be_missing() -> None:
