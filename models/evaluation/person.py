@@ -16,7 +16,7 @@ from models.layer.weights import Weights, load_weights
 from models.phantom import Phantom, Protocol, synthesize, varied_request
 from models.scan import Scan
 from models.steps.classify import build_case
-from models.steps.segment import Volume, segment
+from models.steps.segment import Layers, Volume, segment
 
 SHEAR_WAVE = ("b-mode", "shear-wave-speed", "shear-wave-valid")
 """Channels of the pain network that pools a person; the B-mode network pools the same less the speed."""
@@ -51,9 +51,13 @@ class Person:
 def examine(seed: int, protocol: Protocol, folder: Path) -> Person:
     """Simulate, segment, measure and pool one person with the weights of a folder; one thread."""
     torch.set_num_threads(1)  # several of these run side by side
-    weights = _weights(folder)
+    weights = weights_of(folder)
     phantom = synthesize(seed, varied_request(seed, protocol))
-    labelmap = find_layers(phantom.scan, weights)
+    return person_of(phantom, find_layers(phantom.scan, weights).labelmap, weights)
+
+
+def person_of(phantom: Phantom, labelmap: NDArray[np.uint8], weights: Weights) -> Person:
+    """Measure and pool one person on the layers that were found."""
     thickness = measure(phantom.scan, labelmap).mean_thickness_mm()
     truth = [phantom.thickness_mm.get(layer, np.nan) for layer in range(1, LAYERS + 1)]
     return Person(
@@ -66,13 +70,13 @@ def examine(seed: int, protocol: Protocol, folder: Path) -> Person:
     )
 
 
-def find_layers(scan: Scan, weights: Weights) -> NDArray[np.uint8]:
-    """Labels 0 to 6 on the scan's grid."""
+def find_layers(scan: Scan, weights: Weights) -> Layers:
+    """Labels 0 to 6 on the scan's grid, and how sure they are."""
     _, row_mm, column_mm = scan.spacing_mm
     volume = Volume(scan.channel("b-mode"), scan.valid, (row_mm, column_mm))
     network, wanted_mm = weights.segment.network, weights.segment.spacing_mm
     with torch.inference_mode():
-        return segment(volume, network, network.neighbors, wanted_mm).labelmap
+        return segment(volume, network, network.neighbors, wanted_mm)
 
 
 def _pool(
@@ -95,5 +99,6 @@ def _dice(labelmap: NDArray[np.uint8], phantom: Phantom) -> NDArray[np.float32]:
 
 
 @cache
-def _weights(folder: Path) -> Weights:
+def weights_of(folder: Path) -> Weights:
+    """The weights of a folder, loaded once per process."""
     return load_weights(folder)

@@ -40,7 +40,7 @@ def transfer(folder: Path, seeds: Iterable[int]) -> dict[str, tuple[float, float
 def examine_foreign(seed: int, weights: Weights) -> tuple[Row, Row, NDArray[np.bool_]]:
     """One volume: Dice (6,), absolute thickness error in mm (6,), whether the image shows the layer whole."""
     volume = foreign_phantom(seed)
-    labels = find_layers(volume.scan, weights)
+    labels = find_layers(volume.scan, weights).labelmap
     layers = range(1, LAYERS + 1)
     overlap = [dice(labels == layer, volume.labelmap == layer) for layer in layers]
     true = np.array([volume.thickness_mm.get(layer, np.nan) for layer in layers])
