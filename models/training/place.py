@@ -1,0 +1,171 @@
+"""Fit the gate of models/layer/place.py: what is typical of lumbar scans, and what a shortfall costs.
+
+Typical values come from simulated training people, plain and strained; costs from a logistic regression
+against made negatives, with costs of zero or more; the points that are too many from simulated validation
+people. Run it again whenever the segmentation network is trained: ``python -m models.training.place FOLDER``
+reads the weights of a folder and writes place.toml beside them.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit
+
+from models.evaluation.cohort import Cohort, simulate
+from models.layer.place import FILE, REASONS, Norm, Rule, shortfall, statistics
+from models.layer.weights import Weights, load_weights
+from models.phantom import Protocol, synthesize, varied_request
+from models.phantom.cohort import Split
+from models.scan import Scan
+from models.steps.segment import Layers, Volume, segment
+from models.training.negatives import KINDS, make_negative
+from models.training.strain import strain
+
+COHORT = 900  # of simulated people whom no network was trained on
+PENALTY = 0.02  # of squared costs
+Statistics = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many scans the gate is fitted on."""
+
+    people: int = 150
+    negatives: int = 240
+    validation_people: int = 150
+    processes: int = 1
+
+
+def fit(folder: Path, out: Path, size: Size = Size()) -> Rule:
+    """Fit the gate to the segmentation network in ``folder`` and write place.toml into ``out``."""
+    people = _people("train", size.people, folder, size.processes)
+    negatives = _negatives(size, folder)
+    validation = _people("validation", size.validation_people, folder, size.processes)
+    norms = _costs(_typical(people), people, negatives)
+    rule = Rule(
+        norms,
+        _most_points(norms, validation, negatives),
+        f"Fitted on {size.people} simulated lumbar scans, plain and strained, against {size.negatives} made "
+        f"negatives, its limit set on {size.validation_people} more, found by the segmentation network of "
+        f"weights {load_weights(folder).sha256}. No patient image was used.",
+    )
+    (out / FILE).write_text(_toml(rule), encoding="utf-8")
+    return rule
+
+
+def find(scan: Scan, weights: Weights) -> Layers:
+    """The layers of a scan, as the analysis finds them."""
+    _, row_mm, column_mm = scan.spacing_mm
+    volume = Volume(scan.channel("b-mode"), scan.valid, (row_mm, column_mm))
+    network = weights.segment.network
+    with torch.inference_mode():
+        return segment(volume, network, network.neighbors, weights.segment.spacing_mm)
+
+
+def _people(split: Split, count: int, folder: Path, processes: int) -> list[Statistics]:
+    """Plain, then strained: two scans of every person."""
+    cohort = Cohort(split, COHORT, count, Protocol(slices=4))
+    make = partial(_person, protocol=cohort.protocol, folder=folder)
+    both = simulate(make, cohort, processes, f"Simulate {count} people ({split})")
+    return [item for place in range(2) for item in (pair[place] for pair in both)]
+
+
+def _negatives(size: Size, folder: Path) -> list[Statistics]:
+    cohort = Cohort("train", COHORT + 1, size.negatives, Protocol(slices=4))
+    make = partial(_negative, protocol=cohort.protocol, folder=folder)
+    return simulate(make, cohort, size.processes, f"Make {size.negatives} negatives")
+
+
+def _person(seed: int, protocol: Protocol, folder: Path) -> tuple[Statistics, Statistics]:
+    plain = synthesize(seed, varied_request(seed, protocol)).scan
+    strained, weights = strain(seed, plain), _weights(folder)
+    return (
+        statistics(plain, find(plain, weights)),
+        statistics(strained, find(strained, weights)),
+    )
+
+
+def _negative(seed: int, protocol: Protocol, folder: Path) -> Statistics:
+    kind = list(KINDS)[seed % len(KINDS)]
+    scan = make_negative(seed, kind, varied_request(seed, protocol))
+    return statistics(scan, find(scan, _weights(folder)))
+
+
+@cache
+def _weights(folder: Path) -> Weights:
+    torch.set_num_threads(1)
+    return load_weights(folder)
+
+
+def _typical(people: Sequence[Statistics]) -> dict[str, Norm]:
+    """Typical is the lower quartile, so that half of all people lie well above; its spread, down to 2.5 %."""
+    norms = {}
+    for name in REASONS:
+        values = [person[name] for person in people]
+        low, quartile, median = np.nanpercentile(values, (2.5, 25, 50))
+        spread = max(quartile - low, median - quartile, 1e-3)
+        norms[name] = Norm(round(float(quartile), 4), round(float(spread), 4), 0.0)
+    return norms
+
+
+def _costs(
+    norms: dict[str, Norm], people: Sequence[Statistics], negatives: Sequence[Statistics]
+) -> dict[str, Norm]:
+    """Logistic regression of shortfalls, both sides weighted alike, costs of zero or more."""
+    short = np.array([_short(norms, item) for item in [*people, *negatives]])
+    sign = np.concatenate([np.full(len(people), -1.0), np.ones(len(negatives))])
+    weight = np.where(sign < 0, 0.5 / len(people), 0.5 / len(negatives))
+
+    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        margin = sign * (short @ values[1:] + values[0])
+        slope = -weight * sign * expit(-margin)
+        total = -(weight * log_expit(margin)).sum() + PENALTY * (values[1:] ** 2).sum()
+        return total, np.concatenate([[slope.sum()], slope @ short + 2 * PENALTY * values[1:]])
+
+    bounds = [(None, None)] + [(0.0, None)] * len(norms)
+    best = minimize(loss, np.zeros(1 + len(norms)), jac=True, bounds=bounds, method="L-BFGS-B").x
+    return {
+        name: Norm(norm.typical, norm.spread, round(float(cost), 4))
+        for (name, norm), cost in zip(norms.items(), best[1:], strict=True)
+    }
+
+
+def _short(norms: dict[str, Norm], item: Statistics) -> list[float]:
+    return [shortfall(item[name], norm) for name, norm in norms.items()]
+
+
+def _most_points(
+    norms: dict[str, Norm], validation: Sequence[Statistics], negatives: Sequence[Statistics]
+) -> float:
+    """Halfway between the 95th percentile of people, plain and strained, and the lowest 5 % of negatives.
+
+    Never below the 99.5th percentile of the plain ones, whatever the negatives are like.
+    """
+    cost = np.array([norm.cost for norm in norms.values()])
+    points = np.array([np.dot(cost, _short(norms, item)) for item in validation])
+    plain = np.percentile(points[: len(points) // 2], 99.5)
+    low = np.percentile([np.dot(cost, _short(norms, item)) for item in negatives], 5)
+    return round(float(max(plain, (np.percentile(points, 95) + low) / 2)), 4)
+
+
+def _toml(rule: Rule) -> str:
+    lines = [
+        "# The gate of place.py. Written by models.training.place; do not edit, fit again.",
+        f'statement = "{rule.statement}"',
+        f"most_points = {rule.most_points}",
+    ]
+    for name, norm in rule.norms.items():
+        lines += ["", f"[norms.{name}]", f"typical = {norm.typical}", f"spread = {norm.spread}"]
+        lines += [f"cost = {norm.cost}"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    fit(Path(sys.argv[1]), Path(sys.argv[1]))
