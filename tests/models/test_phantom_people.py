@@ -47,9 +47,6 @@ def ray_thickness_mm(phantom: Phantom, radius_mm: float, layer: int, angle: floa
     """Thickness along one beam through the middle slice, from the labels of the image alone."""
     _, row_mm, column_mm = phantom.scan.spacing_mm
     labels = phantom.labelmap[phantom.labelmap.shape[0] // 2]
-    top = np.flatnonzero(phantom.scan.valid[0].any(axis=0))
-    # The probe's arc meets the image's first row at the fan's edge, and the image's sides at its lower ends.
-    assert len(top)
     rows, columns = labels.shape
     half = half_angle(phantom, radius_mm)
     depth = np.arange(0, rows * row_mm, 0.01)
@@ -73,6 +70,11 @@ def test_a_fan_shows_the_true_thickness_along_its_beams() -> None:
     phantom = synthesize(3, request)
     half = half_angle(phantom, 50.0)
     assert 0.3 < half < 0.7
+    # The sides of the sector run along its outermost beams.
+    down_mm = 50.0 * np.cos(half) + 200.5 * 0.1
+    assert phantom.scan.valid[0, 200].sum() * 0.1 == pytest.approx(
+        2 * down_mm * np.tan(half), abs=0.3
+    )
     for layer in range(1, 6):
         for angle in np.linspace(-0.8 * half, 0.8 * half, 5):
             seen_mm = ray_thickness_mm(phantom, 50.0, layer, angle)
