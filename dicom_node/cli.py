@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,6 +32,10 @@ jobs = typer.Typer(
     help="What became of each study: list, show, retry, cancel.", no_args_is_help=True
 )
 app.add_typer(jobs, name="jobs")
+bundle = typer.Typer(
+    help="The segmentation network as a MONAI bundle: export, import.", no_args_is_help=True
+)
+app.add_typer(bundle, name="bundle")
 
 Config = Annotated[
     Path | None,
@@ -145,6 +151,13 @@ def train(
             file_okay=False,
         ),
     ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial",
+            help="Instead: what is learned when only every n-th slice has a mask; a table.",
+        ),
+    ] = False,
     node: Annotated[
         Path | None,
         typer.Option(help="The node's TOML, for geometry that it declares of a scanner."),
@@ -155,13 +168,13 @@ def train(
     With --data: fine-tunes on a site's own images and masks. The same command continues what was cut off.
     """
     _known(analysis, "models.training")
-    try:
-        if data is None:
+    with _told():
+        if partial:
+            typer.echo(_call("models.training.partial:write_partial", out))
+        elif data is None:
             _call("models.training:main", analysis, config, out)
         else:
             _train_site(data, config, load(node), out)
-    except import_module("models.training.config").TrainingError as error:
-        raise SettingsError(str(error)) from error
 
 
 def _train_site(data: Path, config: Path, settings: Settings, out: Path) -> None:
@@ -173,6 +186,45 @@ def _train_site(data: Path, config: Path, settings: Settings, out: Path) -> None
     ):
         typer.echo(line)
     _call("models.training.site:train_site", config, data, out)
+
+
+@bundle.command("export")
+def bundle_export(
+    analysis: Analysis,
+    out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of other weights than the shipped.", exists=True)
+    ] = None,
+) -> None:
+    """Write the segmentation network as a MONAI bundle."""
+    _known(analysis, "models.training")
+    module = import_module("models.training.bundle")
+    with _told():
+        for path in module.export_bundle(weights or module.SHIPPED, out):
+            typer.echo(path)
+
+
+@bundle.command("import")
+def bundle_import(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", exists=True, help="The bundle.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
+) -> None:
+    """Make weights that a node can use of a bundle with the same architecture."""
+    with _told():
+        made = _call("models.training.bundle:import_bundle", folder, out)
+    typer.echo(f"{out}: weights sha256 {made.sha256}\n{made.statement}")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Training that cannot be done, in one line that the person can act upon."""
+    try:
+        yield
+    except (
+        import_module("models.training.config").TrainingError,
+        import_module("models.analysis").WeightsError,
+    ) as error:
+        raise SettingsError(str(error)) from error
 
 
 @app.command()

@@ -59,13 +59,17 @@ def write_examples(
     if not studies:
         return ()
     out.mkdir(parents=True)
-    entries: list[dict[str, object]] = []
+    entries: list[dict[str, str | None]] = []
     said: list[str] = []
     for study_uid, instances in track(studies.items(), "Read DICOM studies"):
         for acquisition, masks in _joined(study_uid, instances, sources, said):
             stem = str(len(entries))
             acquisition.scan.save(out / f"{stem}-scan.npz")
-            entry = {"study": study_uid, "scan": f"{stem}-scan.npz", "labels": None}
+            entry: dict[str, str | None] = {
+                "study": study_uid,
+                "scan": f"{stem}-scan.npz",
+                "labels": None,
+            }
             if masks:
                 np.save(out / f"{stem}-labels.npy", _labels(acquisition, masks, names, said))
                 entry["labels"] = f"{stem}-labels.npy"

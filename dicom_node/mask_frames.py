@@ -1,6 +1,6 @@
 """mask_frames: the frames of a SEG object, laid on the slices of the scan that it was drawn on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,11 +105,11 @@ def _item(dataset: Dataset, group: Dataset, keyword: str) -> Dataset:
 
 
 def _source(dataset: Dataset, group: Dataset) -> tuple[str, int | None] | None:
-    images = _item(dataset, group, "DerivationImageSequence").get("SourceImageSequence") or ()
+    images = _item(dataset, group, "DerivationImageSequence").get("SourceImageSequence") or []
     if len(images) != 1:
         return None
     number = images[0].get("ReferencedFrameNumber")
-    if isinstance(number, Sequence) or hasattr(number, "__len__"):
+    if hasattr(number, "__len__"):
         number = number[0] if len(number) == 1 else None
     return str(images[0].ReferencedSOPInstanceUID), None if number is None else int(number)
 

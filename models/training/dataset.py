@@ -21,7 +21,7 @@ from models.layer import check
 from models.layer.labels import DERMIS, MUSCLE, SEGMENTS
 from models.scan import Geometry, Scan
 from models.steps.grid import bounding_box, grid_shape, resample, resample_labels
-from models.training.data import Sweep
+from models.training.data import FINE, Sweep
 from models.training.subjects import DatasetError, Subject, Words, read_table
 
 INDEX = "examples.json"
@@ -71,7 +71,9 @@ def open_dataset(folder: Path, table: Path, words: Words) -> Dataset:
             f"{table}: no row in subjects.csv for {len(strangers)} of the studies: "
             f"{', '.join(strangers[:5])}; add them, or take them out of the folder"
         )
-    examples = tuple(Example(rows[study], *paths) for study, *paths in found)
+    examples = tuple(
+        Example(rows[study], scan, labels, speed) for study, scan, labels, speed in found
+    )
     return Dataset(examples, _summary(examples, rows))
 
 
@@ -262,12 +264,12 @@ def sweeps_of(
     """
     box = bounding_box(scan.valid)
     gray = np.where(scan.valid[box], scan.channel("b-mode")[box], np.float32(0))
-    shape = grid_shape(gray.shape[1:], scan.spacing_mm[1:], spacing_mm)
-    levels = np.clip(np.rint(resample(gray, shape)), 0, 255).astype(np.uint8)
-    coarse = resample_labels(np.ascontiguousarray(labels[box]), shape)
-    known = np.flatnonzero(coarse.any((1, 2)))
+    rows, columns = grid_shape(gray.shape[1:], scan.spacing_mm[1:], spacing_mm)
+    levels = np.clip(np.rint(resample(gray, (rows, columns))), 0, 255).astype(np.uint8)
+    fine = resample_labels(np.ascontiguousarray(labels[box]), (FINE * rows, columns))
+    known = np.flatnonzero(fine.any((1, 2)))
     runs = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
-    return tuple(Sweep(levels[run], coarse[run]) for run in runs if run.size)
+    return tuple(Sweep(levels[run], fine[run]) for run in runs if run.size)
 
 
 def digest_of(examples: Sequence[Example], sweeps: Sequence[Sequence[Sweep]]) -> str:

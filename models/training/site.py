@@ -162,10 +162,13 @@ def _check_same(config: Config, segmenter: Segmenter) -> None:
 def dice_per_layer(
     network: nn.Module, scans: Sequence[Sequence[Sweep]], neighbors: int
 ) -> tuple[float, ...]:
-    """Mean over scans of the Dice of each layer, of the most probable label of each pixel."""
+    """Mean over scans of the Dice of each layer, of the most probable label of each pixel.
+
+    Rows of the found labels are repeated where the true ones are finer.
+    """
     table = []
     for sweeps in scans:
-        found = np.concatenate([_labels(network, item.gray, neighbors).ravel() for item in sweeps])
+        found = np.concatenate([_labels(network, item, neighbors).ravel() for item in sweeps])
         true = np.concatenate([item.labels.ravel() for item in sweeps])
         table.append([dice(found == layer, true == layer) for layer in range(1, LAYERS + 1)])
     values = np.array(table)
@@ -177,8 +180,8 @@ def dice_per_layer(
     )
 
 
-def _labels(network: nn.Module, gray: NDArray[np.uint8], neighbors: int) -> NDArray[np.uint8]:
-    image = torch.from_numpy(np.ascontiguousarray(gray)).float()
+def _labels(network: nn.Module, sweep: Sweep, neighbors: int) -> NDArray[np.uint8]:
+    image = torch.from_numpy(np.ascontiguousarray(sweep.gray)).float()
     found = []
     for start in range(0, len(image), SLICES_AT_ONCE):
         middle = torch.arange(start, min(start + SLICES_AT_ONCE, len(image)))
@@ -186,7 +189,7 @@ def _labels(network: nn.Module, gray: NDArray[np.uint8], neighbors: int) -> NDAr
         stack = image[around.clamp(0, len(image) - 1)]
         found.append(network(stack.contiguous(memory_format=torch.channels_last)).argmax(1))
     labels: NDArray[np.uint8] = torch.cat(found).numpy().astype(np.uint8)
-    return labels
+    return labels.repeat(sweep.labels.shape[1] // sweep.gray.shape[1], axis=1)
 
 
 def _statement(
