@@ -17,9 +17,9 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 ROOM = 10**6
 NOTHING_FIXED: Mapping[str, float] = MappingProxyType({})
 CONVEX_SHARE = 0.15
-ABSENT_SHARES = {1: 0.02, 2: 0.02, 3: 0.08, 4: 0.03, 5: 0.02}
+ABSENT_SHARES = {1: 0.015, 2: 0.01, 3: 0.04, 4: 0.02, 5: 0.01}
 """Share of people without a layer; without deep fat both membranes lie on each other. A choice."""
-MERGED_SHARE, BROKEN_SHARE = 0.05, 0.05
+MERGED_SHARE, BROKEN_SHARE = 0.04, 0.04
 """Share of people whose deep fat ends somewhere, and, per membrane, of those where it has a gap. A choice."""
 FAN_COLUMNS = 280
 
