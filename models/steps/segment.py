@@ -5,7 +5,8 @@ source grid, so that a layer of few pixels does not alias. Where the most probab
 the anatomical order (outside, 1 to 6 from the probe down, outside; layers may be missing), the column takes
 the most probable labels among those that keep it (Viterbi algorithm). Columns know nothing of each other, so
 each border is then replaced by its median over a few millimeters sideways; medians of ordered borders are
-ordered. A layer left in hardly any column is taken out. There is no other post-processing.
+ordered. A layer that the network hardly believes in is taken for absent, and the others are labeled anew
+without it. There is no other post-processing.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,9 @@ from models.steps.grid import bounding_box, grid_shape, pieces_of, resample
 LEAST_PROBABILITY = 1e-4  # so that one sure pixel cannot outvote a whole column
 MEDIAN_MM = 2.5  # wider than a jump between columns, narrower than a gap in a membrane
 LEAST_SHARE = 0.02  # of the columns with tissue; a layer in fewer is taken for absent
+LEAST_DICE = (
+    0.4  # expected; a layer found with less belief is taken for absent, and the rest labeled anew
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +62,30 @@ def segment(
 
     Memory: the scan once more on the analysis grid, and a few slices of class probabilities.
     """
+    found = _run(volume, network, neighbors, wanted_mm, device)
+    doubtful = [
+        label
+        for label, dice in enumerate(found.confidence, start=1)
+        if not np.isnan(dice) and dice < LEAST_DICE
+    ]
+    if not doubtful:
+        return found
+
+    def without(stack: Tensor) -> Tensor:
+        scores = network(stack).clone()
+        scores[:, doubtful] = -torch.inf
+        return scores
+
+    return _run(volume, without, neighbors, wanted_mm, device)
+
+
+def _run(
+    volume: Volume,
+    network: Callable[[Tensor], Tensor],
+    neighbors: int,
+    wanted_mm: tuple[float, float],
+    device: str,
+) -> Layers:
     box = bounding_box(volume.valid)
     valid = volume.valid[box]
     gray = np.where(valid, volume.gray[box], np.float32(0))
@@ -65,7 +93,7 @@ def segment(
     image = torch.from_numpy(resample(gray, shape))
     labels = np.zeros(gray.shape, np.uint8)
     reordered = 0
-    overlap = np.zeros((0, 3))
+    overlaps = []
     for piece in pieces_of(gray):
         around = torch.arange(piece.start, piece.stop)[:, None] + torch.arange(
             -neighbors, neighbors + 1
@@ -75,13 +103,14 @@ def segment(
         probability = _to_source(scores.softmax(1), gray.shape[1:])
         inside = torch.tensor(valid[piece], device=device)
         found, changed = most_probable(probability, inside)
-        sums = _overlap(probability, found, inside)
-        overlap = overlap + sums if len(overlap) else sums
+        overlaps.append(_overlap(probability, found, inside))
         labels[piece] = found.cpu().numpy()
         reordered += changed
+    overlap = np.sum(overlaps, axis=0)
     labelmap = np.zeros(volume.gray.shape, np.uint8)
     labelmap[box] = smooth_borders(labels, valid, volume.spacing_mm[1], len(overlap))
-    return Layers(labelmap, reordered / np.count_nonzero(valid), _expected_dice(overlap, labelmap))
+    share = reordered / np.count_nonzero(valid)
+    return Layers(labelmap, share, _expected_dice(overlap, labelmap))
 
 
 def smooth_borders(
@@ -90,7 +119,9 @@ def smooth_borders(
     """Ordered labels (slice, row, column) with each border at its median over ``MEDIAN_MM`` of columns."""
     below = np.logical_and.accumulate(labels[:, ::-1] == 0, axis=1)[:, ::-1]
     depth = np.where(below, np.uint8(layers + 1), labels)
-    depth = np.maximum.accumulate(depth, axis=1)  # a hole in the valid region hides what goes on below
+    depth = np.maximum.accumulate(
+        depth, axis=1
+    )  # a hole in the valid region hides what goes on below
     width = 2 * int(np.rint(MEDIAN_MM / column_mm / 2)) + 1
     borders = np.stack([(depth <= layer).sum(1) for layer in range(layers + 1)])
     borders = ndimage.median_filter(borders, (1, 1, width), mode="nearest")
