@@ -52,8 +52,10 @@ VALID_VOXELS = private("VALID", "Valid shear-wave voxels")
 BELOW_RESOLUTION = private("VALID-THIN", "Valid voxels of a layer below shear-wave resolution")
 ISOTROPIC = private("ISOTROPIC", "Isotropic equivalent, 3 x shear modulus")
 EVIDENCE = private("CAM-P99.5", "Mean of the evidence map (CAM), its 99.5th percentile as 1")
+# A method ending in -NULL or -NONMUSCLE tells of the whole scan what its namesakes tell of a layer.
+EVIDENCE_NULL = private("CAM-NULL", "Mean of the evidence map over all layers: the null value")
 EVIDENCE_NOT_MUSCLE = private("CAM-NONMUSCLE", "Mean of the evidence map, layers 1 to 5 pooled")
-UNTRAINED = private("CAM-UNTRAINED", "The same of 10 networks that have learned nothing")
+UNTRAINED = private("UNTRAINED-CAM", "The same of 10 networks that have learned nothing")
 SHAPLEY = private("SHAPLEY-TOTAL", "Layer total, exact Shapley value against the average scan")
 SHAPLEY_PARTS = {
     "appearance": private("SHAPLEY-LOOK", "Part from appearance, exact Shapley value"),
@@ -69,7 +71,7 @@ OF_SHARES = private("OF-SHARES", "Of the layers' shares of the map")
 # Derivations
 LOWER = private("P2.5", "2.5th percentile")
 UPPER = private("P97.5", "97.5th percentile")
-NULL = private("NULL", "Null value: what a map that says nothing would give")
+NULL = private("NULL", "Null value")
 
 # Reasons to distrust
 SIMULATED = private("SIMULATED", "Trained on simulated data")
@@ -94,3 +96,8 @@ SHEAR_UNSTEADY = private("SHEAR-UNSTEADY", "Shear-wave speed scatters")
 SHEAR_LEFT_OUT = private("SHEAR-LEFT-OUT", "Shear wave left out")
 GEOMETRY_NOTE = private("GEOMETRY-NOTE", "Remark on the geometry")
 LOSSY = private("LOSSY", "Lossy images")
+UNSURE = private("BORDERS-UNSURE", "Borders of a layer uncertain")
+
+# How sure a mask is
+EXPECTED_DICE = private("EXPECTED-DICE", "Expected Dice of the mask, 1 = certain")
+PROBABILITIES = private("PROBABILITIES", "From the network's class probabilities")
