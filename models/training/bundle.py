@@ -119,9 +119,6 @@ def _inference(segmenter: Segmenter) -> dict[str, Any]:
 
 def _metadata(weights: Weights) -> dict[str, Any]:
     network = weights.segment.network
-    slices = 2 * network.neighbors + 1
-    sides = [f"{multiple}*n" for multiple in network.multiple]
-    classes = {"0": "outside"} | {str(item.number): item.label for item in SEGMENTS}
     return {
         "schema": SCHEMA,
         "version": "1.0.0",
@@ -138,36 +135,33 @@ def _metadata(weights: Weights) -> dict[str, Any]:
         "intended_use": "Research use only. Not a medical device.",
         "image_classes": "B-mode gray levels 0 to 255",
         "label_classes": "one channel of class scores for each label",
-        "network_data_format": {
-            "inputs": {
-                "image": {
-                    "type": "image",
-                    "format": "magnitude",
-                    "modality": "US",
-                    "num_channels": slices,
-                    "spatial_shape": sides,
-                    "dtype": "float32",
-                    "value_range": [0, 255],
-                    "is_patch_data": False,
-                    "channel_def": {
-                        str(at): f"slice {at - network.neighbors:+d}" for at in range(slices)
-                    },
-                }
-            },
-            "outputs": {
-                "pred": {
-                    "type": "image",
-                    "format": "segmentation",
-                    "num_channels": len(classes),
-                    "spatial_shape": sides,
-                    "dtype": "float32",
-                    "value_range": [],
-                    "is_patch_data": False,
-                    "channel_def": classes,
-                }
-            },
-        },
+        "network_data_format": _data_format(network),
     }
+
+
+def _data_format(network: SegmentationNetwork) -> dict[str, Any]:
+    """What goes in and what comes out; any number of rows and columns that the levels divide."""
+    slices, classes = 2 * network.neighbors + 1, ["outside", *(item.label for item in SEGMENTS)]
+    shared = {
+        "type": "image",
+        "spatial_shape": [f"{multiple}*n" for multiple in network.multiple],
+        "dtype": "float32",
+        "is_patch_data": False,
+    }
+    image = shared | {
+        "format": "magnitude",
+        "modality": "US",
+        "num_channels": slices,
+        "value_range": [0, 255],
+        "channel_def": {str(at): f"slice {at - network.neighbors:+d}" for at in range(slices)},
+    }
+    scores = shared | {
+        "format": "segmentation",
+        "num_channels": len(classes),
+        "value_range": [],
+        "channel_def": {str(number): name for number, name in enumerate(classes)},
+    }
+    return {"inputs": {"image": image}, "outputs": {"pred": scores}}
 
 
 def _readme(weights: Weights) -> str:

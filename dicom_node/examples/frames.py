@@ -1,4 +1,4 @@
-"""mask_frames: the frames of a SEG object, laid on the slices of the scan that it was drawn on."""
+"""frames: the frames of a SEG object, laid on the slices of the scan that it was drawn on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ from rich.progress import track
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.instances import malformed
 from dicom_node.errors import ExamplesError, StudyError
-from dicom_node.mask_frames import LABEL_MAP, MaskFrame, ScanGrid, draw, read_frames, read_grid
+from dicom_node.examples.frames import LABEL_MAP, MaskFrame, ScanGrid, draw, read_frames, read_grid
 from dicom_node.process import find_studies
 from dicom_node.settings import Source
 from dicom_node.study import Acquisition, StoredInstance
