@@ -45,7 +45,8 @@ SHAPLEY = Code("shapley", "99LAYER", "Shapley value over layers")
 CONTRIBUTION = Code("contribution", "99LAYER", "Contribution to decision")
 LOWER = Code("P2.5", "99LAYER", "2.5th percentile")
 UPPER = Code("P97.5", "99LAYER", "97.5th percentile")
-NULL = Code("NULL", "99LAYER", "Null value")
+MAP = Code("MAP-P99.5", "99LAYER", "Mean of a map")
+NULL = Code("MAP-NULL", "99LAYER", "Mean of a map over all layers")
 DIGEST = "a" * 64
 
 
@@ -85,7 +86,7 @@ def make_findings(labelmap: np.ndarray, spacing_mm: tuple[float, ...] = SPACING_
     for number in sorted(set(np.unique(labelmap)) - {0}):
         measurements += _measure(labelmap, int(number), spacing_mm)
     measurements.append(Measurement(codes.ECHOGENICITY, 0.41, codes.NO_UNITS))
-    measurements.append(Measurement(codes.SALIENCY, 13.7, codes.PERCENT, derivation=NULL))
+    measurements.append(Measurement(codes.SALIENCY, 13.7, codes.PERCENT, method=NULL))
     saliency = (labelmap / 10 + np.arange(SHAPE[0])[:, None, None] / 100).astype(np.float32)
     return Findings(
         Segmentation(SEGMENTS, labelmap.copy()),
@@ -117,7 +118,7 @@ def _measure(labelmap: np.ndarray, number: int, spacing_mm: tuple[float, ...]) -
         Measurement(codes.THICKNESS, value * 1.3, mm, number, derivation=codes.MAXIMUM),
         Measurement(codes.THICKNESS, value, mm, number, derivation=codes.MEDIAN),
         Measurement(codes.VOLUME, float(mask.sum()) / 100, codes.CM3, number),
-        Measurement(codes.SALIENCY, 10.0 + number, codes.PERCENT, number, derivation=codes.MEAN),
+        Measurement(codes.SALIENCY, 10.0 + number, codes.PERCENT, number, MAP, codes.MEAN),
         Measurement(CONTRIBUTION, 20.0 - 7 * number, codes.PERCENT, number, method=SHAPLEY),
         Measurement(CONTRIBUTION, 18.5 - 7 * number, codes.PERCENT, number, SHAPLEY, LOWER),
         Measurement(CONTRIBUTION, 23.5 - 7 * number, codes.PERCENT, number, SHAPLEY, UPPER),

@@ -9,8 +9,11 @@ from models.findings import Findings, Measurement, Segment
 MEAN, DEVIATION, MEDIAN = "373098007", "386136009", "373099004"
 """SNOMED CT codes of the derivations that a cell combines (CID 7464)."""
 
-LOWER, UPPER, NULL = "P2.5", "P97.5", "NULL"
-"""Derivations of no standard scheme: the ends of an interval, and what a quantity is that says nothing."""
+LOWER, UPPER = "P2.5", "P97.5"
+"""Derivations of no standard scheme: the ends of an interval."""
+
+NULL = "-NULL"
+"""Ending of the method of a whole scan's number: what its namesakes would tell if they told nothing."""
 
 DIMENSIONLESS = ("1", "{ratio}")
 
@@ -46,9 +49,10 @@ def columns_of(findings: Findings) -> tuple[Column, ...]:
         several = {item.segment for item in items if item.line is None}
         kept = [item for item in items if item.line is None or item.segment not in several]
         nulls = {
-            _method(item): item.value
+            item.method.value.removesuffix(NULL): item.value
             for item in findings.measurements
-            if item.segment is None and item.quantity.meaning == name and _is(item, NULL)
+            if item.segment is None and item.quantity.meaning == name and item.method
+            if item.method.value.endswith(NULL)
         }
         columns += _split(_named(name, kept), "" if unit in DIMENSIONLESS else unit, kept, nulls)
     return tuple(columns)
@@ -56,6 +60,11 @@ def columns_of(findings: Findings) -> tuple[Column, ...]:
 
 def _method(item: Measurement) -> str:
     return item.method.meaning if item.method else ""
+
+
+def _family(items: Sequence[Measurement]) -> str:
+    """What the methods of one kind of number have in common: their code up to the first hyphen."""
+    return items[0].method.value.split("-")[0] if items[0].method else ""
 
 
 def _is(item: Measurement, derivation: str) -> bool:
@@ -93,7 +102,7 @@ def _split(
             {number: _cell(own) for number, own in segments.items()},
             {number: _representative(own) for number, own in segments.items()},
             {number: span for number, own in segments.items() if (span := _span(own))},
-            nulls.get(method),
+            nulls.get(_family(next(iter(segments.values())))),
         )
         for method, segments in by_method.items()
     ]

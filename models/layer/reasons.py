@@ -121,12 +121,12 @@ def _saliency(found: Explanation, there: list[int]) -> Iterator[Measurement]:
         known = by_chance[np.isfinite(by_chance)]
         if known.size:
             yield Measurement(
-                codes.SALIENCY, float(known.mean()), unit, layer, concepts.UNTRAINED, codes.MEAN
+                codes.SALIENCY, float(known.mean()), unit, layer, concepts.UNTRAINED, concepts.NULL
             )
         yield Measurement(
             concepts.ENRICHMENT, float(enrichment), codes.RATIO, layer, concepts.EVIDENCE
         )
-    yield Measurement(codes.SALIENCY, summary.null, unit, None, concepts.EVIDENCE, concepts.NULL)
+    yield Measurement(codes.SALIENCY, summary.null, unit, None, concepts.EVIDENCE_NULL, codes.MEAN)
     yield Measurement(
         codes.SALIENCY, summary.above, unit, None, concepts.EVIDENCE_NOT_MUSCLE, codes.MEAN
     )

@@ -145,9 +145,9 @@ def test_the_reasons_add_up_and_fit_the_map(findings):
     assert set(means) == set(range(1, 7))
     for layer, value in means.items():
         assert value == pytest.approx(saliency[labelmap == layer].mean(), abs=1e-4)
-    null = numbers(findings, codes.SALIENCY, concepts.EVIDENCE, concepts.NULL)
+    null = numbers(findings, codes.SALIENCY, concepts.EVIDENCE_NULL, codes.MEAN)
     assert null[None] == pytest.approx(saliency[labelmap > 0].mean(), abs=1e-4)
-    assert set(numbers(findings, codes.SALIENCY, concepts.UNTRAINED, codes.MEAN)) == set(means)
+    assert set(numbers(findings, codes.SALIENCY, concepts.UNTRAINED, concepts.NULL)) == set(means)
 
 
 def test_each_layer_has_its_parts_total_and_interval_in_log_odds(findings):
