@@ -47,6 +47,7 @@ class PainNetwork(LayerPooling):
     finite: Tensor
     appearance_readout: Tensor
     speed_readout: Tensor
+    speed_thickness: Tensor
     pair_mean: Tensor
 
     def __init__(
@@ -61,11 +62,13 @@ class PainNetwork(LayerPooling):
         # them; and the share of people taken across.
         self.register_buffer("reference_across", torch.zeros(LAYERS, len(self.looks) + 1))
         self.register_buffer("across_share", torch.tensor(0.5))
-        # Tissue properties out of appearance, and stiffness free of what leaks in from the neighbors.
+        # Tissue properties out of appearance, and stiffness free of what leaks in from the neighbors,
+        # which is more where the layer is thin.
         readout = torch.zeros(len(PROPERTIES), LAYERS, len(self.looks))
         readout[range(LAYERS), range(LAYERS), 0] = 1.0
         self.register_buffer("appearance_readout", readout)
         self.register_buffer("speed_readout", torch.eye(LAYERS))
+        self.register_buffer("speed_thickness", torch.zeros(LAYERS, LAYERS))
         speeds = LAYERS if self.shear_wave else 0
         self.couples = tuple(combinations(range(len(PROPERTIES) + LAYERS - 1 + speeds), 2))
         self.register_buffer("pair_mean", torch.zeros(len(self.couples)))
@@ -113,8 +116,11 @@ class PainNetwork(LayerPooling):
         present = pooled[..., PRESENT]
         look, log_speed = self.features(pooled, measured)
         look_weight, speed_weight = self._layer_weights(present)
-        weight = self.weight.mean(0)[self.parts["thickness"]]
-        columns = [(look_weight * look).sum(2), weight * self._thickness(pooled, measured)]
+        mean = self.weight.mean(0)
+        weight = mean[self.parts["thickness"]]
+        if self.shear_wave:  # what thickness says of the leak is a matter of thickness
+            weight = weight + mean[self.parts["speed"]] @ self.speed_thickness
+        columns = [(look_weight * look).sum(2), weight * self.thickness(pooled, measured)]
         if self.shear_wave:
             columns.append(speed_weight * log_speed)
         return torch.stack(columns, 2)
@@ -144,12 +150,12 @@ class PainNetwork(LayerPooling):
     def design(self, pooled: Tensor, measured: Tensor) -> Tensor:
         """The columns that the weights multiply (batch, column), each of about unit variance."""
         look, log_speed = self.features(pooled, measured)
-        thickness = self._thickness(pooled, measured)
+        thickness = self.thickness(pooled, measured)
         properties = torch.einsum("blg,klg->bk", look, self.appearance_readout)
         columns = [properties, thickness]
         scalars = [properties, thickness[:, :-1]]
         if self.shear_wave:
-            stiffness = log_speed @ self.speed_readout.T
+            stiffness = log_speed @ self.speed_readout.T + thickness @ self.speed_thickness.T
             columns.append(stiffness)
             scalars.append(stiffness)
         columns.append(look.flatten(1))
@@ -188,7 +194,7 @@ class PainNetwork(LayerPooling):
         known = torch.where(across.isnan(), self.across_share, across)
         return (known - self.across_share)[:, None, None] * self.reference_across
 
-    def _thickness(self, pooled: Tensor, measured: Tensor) -> Tensor:
+    def thickness(self, pooled: Tensor, measured: Tensor) -> Tensor:
         """Log thickness (batch, 6) less reference, over scale; 0 where there is none, and for the muscle."""
         thickness_mm = measured[:, :LAYERS]
         known = torch.where(thickness_mm > 0, thickness_mm, self.reference_thickness_mm)

@@ -100,6 +100,7 @@ def fit_readouts(network: PainNetwork, features: Features) -> dict[str, float]:
     """
     with torch.no_grad():
         look, speed = network.features(features.pooled, features.measured)
+        thickness = network.thickness(features.pooled, features.measured)
     found: dict[str, float] = {}
     rows = look.flatten(1).double().numpy()
     penalty = np.full(rows.shape[1], READOUT_PENALTY)
@@ -110,13 +111,15 @@ def fit_readouts(network: PainNetwork, features: Features) -> dict[str, float]:
     stacked = torch.from_numpy(np.stack(readout)).float()
     network.appearance_readout.copy_(stacked.view_as(network.appearance_readout))
     if network.shear_wave:
-        rows = speed.double().numpy()
-        penalty = np.full(LAYERS, READOUT_PENALTY)
+        rows = torch.cat([speed, thickness], 1).double().numpy()
+        penalty = np.full(2 * LAYERS, READOUT_PENALTY)
         readout = []
         for name in SPEEDS:
             weight, found[name] = _ridge(rows, _standard(features.factors[name].log()), penalty)
             readout.append(weight)
-        network.speed_readout.copy_(torch.from_numpy(np.stack(readout)).float())
+        both = torch.from_numpy(np.stack(readout)).float()
+        network.speed_readout.copy_(both[:, :LAYERS])
+        network.speed_thickness.copy_(both[:, LAYERS:])
     return found
     with torch.no_grad():
         network.pair_mean.zero_()
@@ -144,7 +147,7 @@ def fit_heads(
 ) -> float:
     """Fit the ensemble with the penalties that suit the validation people best; returns their loss.
 
-    Products of properties are used only where they lower the validation loss by more than its standard error.
+    Products of properties are used only where they lower the validation loss by more than twice its standard error.
     """
     rows, check = (_design(network, features) for features in (train, validation))
     pain, truth = (features.pain.double().numpy() for features in (train, validation))
@@ -160,7 +163,7 @@ def fit_heads(
         stronger[pairs] = penalty * times
         losses = _losses(_newton(rows, pain, stronger), check, truth)
         gain = tried[penalty][1] - losses
-        clear = gain.mean() > gain.std() / np.sqrt(len(gain))
+        clear = gain.mean() > 2 * gain.std() / np.sqrt(len(gain))
         if clear and losses.mean() < best.mean():
             strength, best = stronger, losses
     network.requires_grad_(False)

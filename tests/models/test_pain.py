@@ -35,6 +35,7 @@ def network(channels=BOTH, seed=0):
     net.bias.normal_()
     net.appearance_readout.normal_(0, 0.3)
     net.speed_readout.normal_(0, 0.5)
+    net.speed_thickness.normal_(0, 0.2)
     net.reference_across.normal_(0, 0.3)
     net.reference_pooled[:, TEXTURE:].uniform_(0.1, 0.5)
     return net
