@@ -201,6 +201,16 @@ def test_which_neighbors_a_column_may_lack(gone, into, whole):
     assert all(not complete[n][:, 5:15].any() for n in set(complete) - whole)
 
 
+def test_a_layer_elsewhere_in_the_column_is_no_gap():
+    labelmap = stack(*LAYERS)
+    swapped = stack((0, 2), (1, 8), (2, 10), (4, 12), (3, 4), (5, 6), (6, 20), (0, 4))
+    labelmap[:, :, 5:15] = swapped[:, :, 5:15]
+    place = Ground(labelmap, np.ones(labelmap.shape, bool), SPACING, 1, FAT_AND_MEMBRANE)
+    for layer in (2, 3, 4, 5):
+        assert not columns_of(place, layer).complete[:, 5:15].any()
+        assert columns_of(place, layer).complete[:, :5].all()
+
+
 def test_a_layer_that_is_nowhere_is_no_gap():
     labelmap = stack(*LAYERS)
     labelmap[labelmap == 3] = 2
