@@ -13,6 +13,7 @@ from scipy.special import expit
 from models.evaluation.person import Person
 
 FILE = "baseline.json"
+PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 Matrix = NDArray[np.float64]
 
 
@@ -66,6 +67,20 @@ def fit_logistic(features: Matrix, labels: NDArray[np.bool_], penalty: float) ->
     return Logistic(
         tuple(mean.tolist()), tuple(sd.tolist()), tuple(found[:-1].tolist()), float(found[-1])
     )
+
+
+def fit_validated(
+    train: tuple[Matrix, NDArray[np.bool_]], validation: tuple[Matrix, NDArray[np.bool_]]
+) -> Logistic:
+    """The regression whose penalty, of PENALTIES, gives the validation people the lowest log loss."""
+    features, truth = validation
+    fits = [fit_logistic(*train, penalty) for penalty in PENALTIES]
+
+    def loss(fit: Logistic) -> float:
+        logit = fit.logits(features)
+        return float((np.logaddexp(0, logit) - truth * logit).mean())
+
+    return min(fits, key=loss)
 
 
 def save(folder: Path, b_mode: Logistic, with_shear_wave: Logistic) -> None:

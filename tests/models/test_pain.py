@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation import rules
+from models.evaluation.baseline import PENALTIES, fit_logistic, fit_validated
 from models.evaluation.metrics import auc
 from models.layer.pain import ACROSS, PainNetwork
 from models.layer.pooling import GRAY, SPEED, TEXTURE
@@ -219,6 +220,18 @@ def test_the_same_people_give_the_same_heads_and_a_sensible_temperature():
     assert 0.5 < temperature_of(first, check) < 2
     logits = first.logits(check.pooled, check.measured)
     assert float(logits.std(0).mean()) > 0.02  # members differ
+
+
+def test_the_regression_beside_it_takes_the_penalty_that_suits_other_people():
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(300, 40))
+    pain = rows[:, 0] + generator.normal(size=300) > 0
+    halves = (rows[:150], pain[:150]), (rows[150:], pain[150:])
+    chosen = fit_validated(*halves)
+    loose = fit_logistic(*halves[0], PENALTIES[0])
+    assert auc(chosen.logits(halves[1][0]), halves[1][1]) > auc(
+        loose.logits(halves[1][0]), halves[1][1]
+    )
 
 
 def test_one_cohort_serves_every_rule_with_labels_of_its_own():
