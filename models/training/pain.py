@@ -147,22 +147,26 @@ def fit_heads(
 ) -> float:
     """Fit the ensemble with the penalties that suit the validation people best; returns their loss.
 
-    Products of properties are used only where they lower the validation loss by more than twice its standard error.
+    Products of properties are used only where they lower the validation loss by more than twice its standard
+    error; generic features may be left out altogether.
     """
     rows, check = (_design(network, features) for features in (train, validation))
     pain, truth = (features.pain.double().numpy() for features in (train, validation))
     pairs = network.parts["pairs"]
-    tried = {}
+    tried = []
     for penalty in part.penalties:
-        strength = _penalties(network, (penalty, penalty * part.texture_penalty, np.inf))
-        tried[penalty] = strength, _losses(_newton(rows, pain, strength), check, truth)
-    penalty = min(tried, key=lambda item: float(tried[item][1].mean()))
-    strength, best = tried[penalty]
+        for times in (1.0, 10.0, np.inf):
+            generic = penalty * part.texture_penalty * times
+            strength = _penalties(network, (penalty, generic, np.inf))
+            losses = _losses(_newton(rows, pain, strength), check, truth)
+            tried.append((penalty, strength, losses))
+    penalty, strength, best = min(tried, key=lambda item: float(item[2].mean()))
+    additive, alone = strength, best
     for times in PAIR_PENALTIES:
-        stronger = strength.copy()
+        stronger = additive.copy()
         stronger[pairs] = penalty * times
         losses = _losses(_newton(rows, pain, stronger), check, truth)
-        gain = tried[penalty][1] - losses
+        gain = alone - losses
         clear = gain.mean() > 2 * gain.std() / np.sqrt(len(gain))
         if clear and losses.mean() < best.mean():
             strength, best = stronger, losses
