@@ -58,6 +58,7 @@ class SiteConfig:
     checkpoint_steps: int
     validation_steps: int
     patience: int
+    pain_subjects: int
 
     def __post_init__(self) -> None:
         if self.start not in ("shipped", "scratch"):

@@ -28,10 +28,19 @@ from models.training.dataset import (
 )
 from models.training.progress import Keeper, Plan, write_curves
 from models.training.segment import fit_segmentation
-from models.training.subjects import Words, held_out, read_words
+from models.training.site_pain import fit_pain
+from models.training.subjects import Words, also_held_out, held_out, read_words
 
 SHIPPED = Path(models.layer.__file__).parent
 SLICES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The subjects that validate, of those with masks and of those with a pain label."""
+
+    masks: frozenset[str]
+    pain: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +49,7 @@ class Material:
 
     learn: tuple[Sweep, ...]
     validate: tuple[tuple[Sweep, ...], ...]
+    split: Split
     sha256: str
     counts: str
 
@@ -67,11 +77,22 @@ def train_site(config_path: Path, data: Path, out: Path) -> None:
     keeper = _keeper(config, site, material, out, begun)
     fitted = fit_segmentation(material.learn, config, keeper)
     write_curves(keeper, layer_names())
-    statement = _statement(config, site, material, begun, keeper)
     row_mm, column_mm = config.segment.spacing_mm
-    segmenter = Segmenter(fitted.network, (row_mm, column_mm))
-    save_weights(out, replace(begun, statement=statement, segment=segmenter))
+    made = replace(begun, segment=Segmenter(fitted.network, (row_mm, column_mm)))
+    made, said = _with_pain(made, dataset, words, material, config)
+    save_weights(out, replace(made, statement=_statement(config, material, begun, keeper, said)))
+    for line in said:
+        console.print(line, highlight=False)
     _report(console, keeper, site, out)
+
+
+def _with_pain(
+    made: Weights, dataset: Dataset, words: Words, material: Material, config: Config
+) -> tuple[Weights, tuple[str, ...]]:
+    """The same with pain networks fitted on the layers that the new segmentation network finds."""
+    if not dataset.with_pain:
+        return made, ("Pain networks: as in the weights it began from; no study has a pain label",)
+    return fit_pain(made, dataset.with_pain, words, material.split.pain, config)
 
 
 def _settings(config: Config) -> tuple[SiteConfig, Config]:
@@ -85,12 +106,9 @@ def _settings(config: Config) -> tuple[SiteConfig, Config]:
 
 def _material(dataset: Dataset, words: Words, config: Config, out: Path) -> Material:
     """Read every annotated scan once; who validates is decided by subject and written to split.csv."""
-    assert config.site is not None
-    annotated = dataset.annotated
-    apart = held_out(
-        (item.row.subject for item in annotated), config.site.validation_share, config.seed
-    )
-    _write_split(out / "split.csv", dataset, apart)
+    annotated, split = dataset.annotated, _split(dataset, config)
+    apart = split.masks
+    _write_split(out / "split.csv", dataset, split)
     row_mm, column_mm = config.segment.spacing_mm
     parts = []
     for item in track(annotated, "Read scans and masks"):
@@ -112,16 +130,37 @@ def _material(dataset: Dataset, words: Words, config: Config, out: Path) -> Mate
         f"learn from {people - len(apart)} subjects, {slices[0]} annotated slices; "
         f"validate on {len(apart)} subjects, {slices[1]} annotated slices"
     )
-    return Material(tuple(learn), tuple(validate), digest_of(annotated, parts), counts)
+    return Material(tuple(learn), tuple(validate), split, digest_of(annotated, parts), counts)
 
 
-def _write_split(path: Path, dataset: Dataset, apart: frozenset[str]) -> None:
+def _split(dataset: Dataset, config: Config) -> Split:
+    """By subject. Whoever taught the segmentation may not judge the pain networks that build on it."""
+    assert config.site is not None
+    share, seed = config.site.validation_share, config.seed
+    drawn = frozenset(item.row.subject for item in dataset.annotated)
+    masks = held_out(drawn, share, seed)
+    labeled = {item.row.subject for item in dataset.with_pain}
+    return Split(masks, also_held_out(labeled, masks, share, seed) - (drawn - masks))
+
+
+def _write_split(path: Path, dataset: Dataset, split: Split) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["subject", "study", "part"])
-        for item in dataset.annotated:
-            part = "validate" if item.row.subject in apart else "learn"
-            writer.writerow([item.row.subject, item.row.study, part])
+        writer.writerow(["subject", "study", "masks", "pain"])
+        for item in dataset.examples:
+            name = item.row.subject
+            writer.writerow(
+                [
+                    name,
+                    item.row.study,
+                    _part(item.labels is not None, name in split.masks),
+                    _part(item.row.pain is not None, name in split.pain),
+                ]
+            )
+
+
+def _part(used: bool, apart: bool) -> str:
+    return ("validate" if apart else "learn") if used else ""
 
 
 def _keeper(
@@ -193,18 +232,19 @@ def _labels(network: nn.Module, sweep: Sweep, neighbors: int) -> NDArray[np.uint
 
 
 def _statement(
-    config: Config, site: SiteConfig, material: Material, begun: Weights, keeper: Keeper
+    config: Config, material: Material, begun: Weights, keeper: Keeper, said: Sequence[str]
 ) -> str:
+    """What the card says of these weights."""
+    assert config.site is not None
     origin = (
-        f"begun from weights {begun.sha256[:16]}"
-        if site.start == "shipped"
-        else "begun from nothing"
+        "from nothing" if config.site.start == "scratch" else f"from weights {begun.sha256[:16]}"
     )
+    pain = "; ".join(line for line in said if line.startswith("Pain"))
     return (
-        f"Segmentation trained on a site's own data, {origin}: {material.counts}; validation Dice "
+        f"Segmentation trained on a site's own data, begun {origin}: {material.counts}; validation Dice "
         f"{keeper.best.mean:.3f} after {keeper.best.step} steps; data sha256 {material.sha256}, "
-        f"configuration sha256 {config.digest}. Pain networks as in weights {begun.sha256[:16]}: "
-        "trained on simulation only. Research use only."
+        f"configuration sha256 {config.digest}. {pain} (weights {begun.sha256[:16]}: simulation only). "
+        "Research use only."
     )
 
 

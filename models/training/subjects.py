@@ -188,6 +188,13 @@ def held_out(subjects: Iterable[str], share: float, seed: int) -> frozenset[str]
     return frozenset(order[: min(max(count, 1), len(order) - 1)])
 
 
+def also_held_out(
+    subjects: Iterable[str], apart: frozenset[str], share: float, seed: int
+) -> frozenset[str]:
+    """Of these subjects, those that validate by the same hash, and those that already do elsewhere."""
+    return frozenset(name for name in subjects if name in apart or _place(name, seed) < share)
+
+
 def _place(subject: str, seed: int) -> float:
     digest = hashlib.sha256(f"{seed}|{subject}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

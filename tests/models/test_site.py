@@ -62,6 +62,7 @@ learning_rate = 0.01
 checkpoint_steps = 10
 validation_steps = 10
 patience = 9
+pain_subjects = 30
 """
 REQUEST = PhantomRequest((4, 80, 48), (0.8, 0.5, 0.7), shear_wave=True)
 SUBJECTS = ("ann", "ann", "ben", "cleo", "dora")
@@ -129,9 +130,12 @@ def test_a_fit_leaves_weights_curves_and_a_split_without_leak(
     ]  # fmt: skip
     assert (out / "segment_loss.png").read_bytes().startswith(b"\x89PNG")
     with (out / "split.csv").open(encoding="utf-8") as file:
-        split = {(row["subject"], row["part"]) for row in csv.DictReader(file)}
+        rows = list(csv.DictReader(file))
+    split = {(row["subject"], row["masks"]) for row in rows if row["masks"]}
     assert len(split) == 3, "one side for each subject with masks"
     assert {part for _, part in split} == {"learn", "validate"}
+    for row in rows:
+        assert row["masks"] != "learn" or row["pain"] != "validate"
 
 
 class Killed(Exception):
@@ -374,3 +378,53 @@ def test_validation_dice_is_of_whole_scans() -> None:
     dice = dice_per_layer(Says(), [[Sweep(gray, true)], [Sweep(gray, gray)]], 1)
     assert dice[:2] == pytest.approx(((4 / 5 + 1) / 2, (6 / 8 + 1) / 2))
     assert np.isnan(dice[2:]).all()
+
+
+def test_pain_labels_fit_the_heads_on_the_layers_that_are_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = load_weights(SHIPPED)
+    segment = shipped.segment
+    config = tmp_path / "layer.toml"
+    text = CONFIG.replace('"scratch"', '"shipped"').replace(
+        "pain_subjects = 30", "pain_subjects = 2"
+    )
+    for old, new in (
+        (
+            "spacing_mm = [0.6, 0.9]\nneighbors = 1",
+            f"spacing_mm = {list(segment.spacing_mm)}\nneighbors = 2",
+        ),
+        ("seed = 3", "seed = 6"),  # a split with both classes on both sides
+        ("validation_share = 0.3", "validation_share = 0.4"),
+        ("channels = [8, 16, 32]", f"channels = {list(segment.network.channels)}"),
+        (
+            "\nsteps = 40\nlearning_rate = 0.01\ncheckpoint",
+            "\nsteps = 1\nlearning_rate = 1e-9\ncheckpoint",
+        ),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    config.write_text(text, encoding="utf-8")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lines = ["subject,study,pain"]
+    for number in range(9):
+        person = synthesize(3000 + number, PhantomRequest((3, 120, 64), (0.8, 0.3, 0.5)))
+        gray = person.scan.channel("b-mode").astype(np.uint8)
+        sitk.WriteImage(to_image(gray, person.scan.affine), str(folder / f"s{number}.nii"))
+        if number < 2:
+            image = to_image(person.labelmap, person.scan.affine)
+            sitk.WriteImage(image, str(folder / f"s{number}_labels.nii"))
+        lines.append(f"p{number},s{number},{number % 2}")
+    (folder / "subjects.csv").write_text("\n".join(lines), encoding="utf-8")
+    train_site(config, folder, tmp_path / "out")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Pain from B-mode: heads fitted on" in said
+    assert "Pain from B-mode and shear wave: as in the weights it began from; 0 subjects" in said
+    made = load_weights(tmp_path / "out")
+    assert not torch.equal(made.pain_b.network.weight, shipped.pain_b.network.weight)
+    torch.testing.assert_close(
+        made.pain_b.network.appearance_readout, shipped.pain_b.network.appearance_readout
+    )
+    for key, item in shipped.pain_bswe.network.state_dict().items():
+        assert torch.equal(made.pain_bswe.network.state_dict()[key], item)
