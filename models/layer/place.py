@@ -36,6 +36,7 @@ NOT_LUMBAR = "This does not look like a scan of the lower back"
 
 REASONS = {
     "layered": "in most places fewer than four tissue layers lie one below the other",
+    "sure": "the tissue layers cannot be told from each other with any confidence",
     "ordered": "the tissue layers do not follow each other from the skin down to the muscle",
     "unbroken": "the tissue layers break off again and again from side to side",
     "smooth": "the borders of the tissue layers are ragged",
@@ -136,14 +137,15 @@ def load_rule(folder: Path) -> Rule:
 
 def statistics(scan: Scan, layers: Layers) -> dict[str, float]:
     """All statistics, larger is more like a lumbar scan; NaN where the layers found do not allow one."""
-    return _statistics(_view(scan, layers), layers.reordered)
+    return _statistics(_view(scan, layers), layers.reordered, layers.confidence)
 
 
-def _statistics(view: _View, reordered: float) -> dict[str, float]:
+def _statistics(view: _View, reordered: float, confidence: tuple[float, ...]) -> dict[str, float]:
     top = _tops(view)
     step_mm = view.spacing_mm[1]
     return {
         "layered": _layered(view),
+        "sure": _mean(np.array(confidence)),
         "ordered": -float(reordered),
         "unbroken": -_breaks_per_cm(top, step_mm),
         "smooth": -math.log(_roughness_mm(top, step_mm) + 0.02),
@@ -158,7 +160,9 @@ def _statistics(view: _View, reordered: float) -> dict[str, float]:
 
 def _view(scan: Scan, layers: Layers) -> _View:
     box = bounding_box(scan.valid)
-    starts = np.linspace(0, max(scan.shape[0] - 2, 0), PAIRS_OF_SLICES).round().astype(int)
+    starts = np.unique(
+        np.linspace(0, max(scan.shape[0] - 2, 0), PAIRS_OF_SLICES).round().astype(int)
+    )
     used = np.minimum((starts[:, None] + [0, 1]).ravel(), scan.shape[0] - 1)
     valid = scan.valid[used][:, box[1], box[2]]
     gray = np.where(valid, scan.channel("b-mode")[used][:, box[1], box[2]], np.float32(0))

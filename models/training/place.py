@@ -6,6 +6,7 @@ people. Run it again whenever the segmentation network is trained: ``python -m m
 reads the weights of a folder and writes place.toml beside them.
 """
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from models.training.negatives import KINDS, make_negative
 from models.training.strain import strain
 
 COHORT = 900  # of simulated people whom no network was trained on
+SLICES = 3
 PENALTY = 0.02  # of squared costs
 Statistics = dict[str, float]
 
@@ -54,10 +56,17 @@ def fit(folder: Path, out: Path, size: Size = Size()) -> Rule:
         _most_points(norms, validation, negatives),
         f"Fitted on {size.people} simulated lumbar scans, plain and strained, against {size.negatives} made "
         f"negatives, its limit set on {size.validation_people} more, found by the segmentation network of "
-        f"weights {load_weights(folder).sha256}. No patient image was used.",
+        f"weights {digest(load_weights(folder))}. No patient image was used.",
     )
     (out / FILE).write_text(_toml(rule), encoding="utf-8")
     return rule
+
+
+def digest(weights: Weights) -> str:
+    """SHA-256 of the segmentation network alone: other networks may change without a new fit."""
+    state = weights.segment.network.state_dict()
+    parts = b"".join(tensor.cpu().numpy().tobytes() for tensor in state.values())
+    return hashlib.sha256(parts).hexdigest()
 
 
 def find(scan: Scan, weights: Weights) -> Layers:
@@ -71,14 +80,14 @@ def find(scan: Scan, weights: Weights) -> Layers:
 
 def _people(split: Split, count: int, folder: Path, processes: int) -> list[Statistics]:
     """Plain, then strained: two scans of every person."""
-    cohort = Cohort(split, COHORT, count, Protocol(slices=4))
+    cohort = Cohort(split, COHORT, count, Protocol(slices=SLICES))
     make = partial(_person, protocol=cohort.protocol, folder=folder)
     both = simulate(make, cohort, processes, f"Simulate {count} people ({split})")
     return [item for place in range(2) for item in (pair[place] for pair in both)]
 
 
 def _negatives(size: Size, folder: Path) -> list[Statistics]:
-    cohort = Cohort("train", COHORT + 1, size.negatives, Protocol(slices=4))
+    cohort = Cohort("train", COHORT + 1, size.negatives, Protocol(slices=SLICES))
     make = partial(_negative, protocol=cohort.protocol, folder=folder)
     return simulate(make, cohort, size.processes, f"Make {size.negatives} negatives")
 

@@ -18,7 +18,7 @@ from models.layer.weights import load_weights
 from models.phantom import Protocol, synthesize, varied_request
 from models.scan import Geometry, Scan
 from models.training.negatives import KINDS, make_negative
-from models.training.place import find
+from models.training.place import digest, find
 
 SHIPPED = Path(models.layer.__file__).parent
 SWEEP = Protocol(slices=3, row_mm=(0.2, 0.25), column_mm=(0.3, 0.4))
@@ -62,7 +62,8 @@ def test_made_negatives_are_refused_with_a_reason(kind, shipped):
     reasons = [verdict.reason for verdict in verdicts if verdict.reason]
     assert reasons, [dict(verdict.points) for verdict in verdicts]
     for reason in reasons:
-        assert reason.startswith("This does not look like") and reason.endswith(".")
+        assert reason.startswith("This does not look like")
+        assert reason.endswith(".")
 
 
 def test_the_reason_names_what_fell_short_most(shipped):
@@ -95,7 +96,7 @@ def test_falling_shorter_never_costs_less(one, other, typical, spread):
 
 def test_the_rule_was_fitted_to_the_shipped_weights(shipped):
     weights, rule = shipped
-    assert weights.sha256 in rule.statement, "run: python -m models.training.place models/layer"
+    assert digest(weights) in rule.statement, "run: python -m models.training.place models/layer"
 
 
 def test_a_missing_rule_is_told(tmp_path):
