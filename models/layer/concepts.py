@@ -62,7 +62,7 @@ SHAPLEY_PARTS = {
     "thickness": private("SHAPLEY-THICK", "Part from thickness, exact Shapley value"),
     "shear wave": private("SHAPLEY-SHEAR", "Part from shear-wave speed, exact Shapley value"),
 }
-ALTERNATIVES = private("ALTERNATIVES", "Over ensemble members and borders moved by one voxel")
+ALTERNATIVES = private("ALTERNATIVES", "Over ensemble members and borders one voxel away")
 THREE_METHODS = private("THREE-METHODS", "Shapley, additive terms, captum FeatureAblation")
 OF_CONTRIBUTIONS = private("OF-CONTRIBUTION", "Of the layers' contributions, by size")
 OF_SALIENCY = private("OF-SALIENCY", "Of the layers' mean saliency")

@@ -30,7 +30,7 @@ from models.steps.attribute.trust import (
     spread,
     stands_apart,
 )
-from tests.models.linear_network import LinearNetwork, labelmap_of, make_case
+from tests.models.linear_network import BANDS, LinearNetwork, labelmap_of, make_case
 
 
 def game_of(network, case):
@@ -189,21 +189,35 @@ def test_the_members_of_the_ensemble_and_moved_borders_make_the_interval():
     assert wide.mean() > (alone.upper - alone.lower).mean()
 
 
-def test_moved_borders_keep_a_partition_of_the_same_tissue():
-    labels = labelmap_of(make_case(layers=(1, 2, 4, 6)))
+def test_moved_borders_keep_a_partition_and_move_one_border_of_a_layer_at_a_time():
+    labels = labelmap_of(make_case())
     states = list(moved_borders(labels))
-    assert len(states) == 2
+    assert len(states) == 4
     for state in states:
         np.testing.assert_array_equal(state > 0, labels > 0)
+        assert (np.diff(state.astype(int), axis=1)[:, 2:27] >= 0).all()  # still in order
     factors = np.stack([growth(labels, state, 6) for state in states])
+    rows = np.array([bottom - top for top, bottom in BANDS])
+    added = (factors - 1) * rows
+    #  below 1, 3, 5: down, up; below 2, 4: down, up
+    expected = [
+        [1, -1, 1, -1, 1, -1],
+        [-1, 1, -1, 1, -1, 1],
+        [0, 1, -1, 1, -1, 0],
+        [0, -1, 1, -1, 1, 0],
+    ]
+    np.testing.assert_allclose(added, expected, atol=1e-9)
+
+
+def test_moved_borders_pass_over_layers_that_are_not_there():
+    labels = labelmap_of(make_case(layers=(1, 2, 4, 6)))
+    labels[labels == 4] = 0
+    labels[:, 11:14] = 4
+    factors = np.stack([growth(labels, state, 6) for state in moved_borders(labels)])
     assert np.isnan(factors[:, [2, 4]]).all()
-    # Dermis 4 rows and one inner border, superficial fat 5 and one; 3 and 5 are outside here.
-    np.testing.assert_allclose(factors[:, 0], (5 / 4, 3 / 4))
-    np.testing.assert_allclose(factors[:, 1], (4 / 5, 6 / 5))
-    whole = np.stack(
-        [growth(labelmap_of(make_case()), s, 6) for s in moved_borders(labelmap_of(make_case()))]
-    )
-    np.testing.assert_allclose(whole.T[2], (5 / 3, 1 / 3))
+    np.testing.assert_allclose(factors[:, 1] - 1, (-1 / 5, 1 / 5, 1 / 5, -1 / 5))
+    np.testing.assert_allclose(factors[:, 3] - 1, (0, 0, -1 / 3, 1 / 3))
+    np.testing.assert_allclose(factors[:, 5], 1)
 
 
 def _labels(seed=0):

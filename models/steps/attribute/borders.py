@@ -37,26 +37,25 @@ def alternatives(question: Question, few: Excerpt, pooled: Tensor) -> Iterator[F
 
 
 def moved_borders(labelmap: Labels) -> Iterator[Labels]:
-    """Two labelmaps (slice, row, column): every other layer grown at its neighbors' cost, then the rest.
+    """Four labelmaps (slice, row, column): every other border of layers one row down, or up; then the rest.
 
-    So each layer is dilated in one and eroded in the other, by a voxel along the rows at each border it has
-    with a layer, and the labels stay a partition of the same tissue. Borders with the outside (label 0) stay.
+    So each layer is a voxel thicker in some and a voxel thinner in others, at one of its borders at a time,
+    and the labels stay a partition of the same tissue. Borders with the outside (label 0) stay. Moving both
+    borders at once would be several times the error that was measured.
     """
     found = np.flatnonzero(np.bincount(labelmap.ravel(), minlength=1)[1:]) + 1
     for first in (0, 1):
-        growing = np.zeros(int(labelmap.max(initial=0)) + 1, bool)
-        growing[found[first::2]] = True
-        yield _grown(labelmap, growing[labelmap])
-
-
-def _grown(labelmap: Labels, grows: NDArray[np.bool_]) -> Labels:
-    result = labelmap.copy()
-    yields = (labelmap > 0) & ~grows
-    downward = yields[:, 1:] & grows[:, :-1]
-    result[:, 1:][downward] = labelmap[:, :-1][downward]
-    upward = yields[:, :-1] & grows[:, 1:]
-    result[:, :-1][upward] = labelmap[:, 1:][upward]
-    return result
+        moves = np.zeros(int(labelmap.max(initial=0)) + 1, bool)
+        moves[found[first::2]] = True  # the border below each of these layers
+        upper, lower = labelmap[:, :-1], labelmap[:, 1:]
+        border = (upper > 0) & (upper < lower) & moves[upper]
+        for down in (True, False):
+            result = labelmap.copy()
+            if down:
+                result[:, 1:][border] = upper[border]
+            else:
+                result[:, :-1][border] = lower[border]
+            yield result
 
 
 def growth(labels: Labels, changed: Labels, layers: int) -> Floats:
