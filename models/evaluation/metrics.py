@@ -1,4 +1,4 @@
-"""Metrics: overlap, rank, calibration. Each is one formula."""
+"""Metrics: overlap, rank, calibration, intervals. Each is one formula."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 Numbers = Sequence[float] | NDArray[np.floating] | NDArray[np.bool_]
+REPEATS = 1000
+"""Draws of a bootstrap."""
+LEAST_PAIRS = 3
 
 
 def dice(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
@@ -36,3 +39,59 @@ def expected_calibration_error(probabilities: Numbers, labels: Numbers, bins: in
         if (member == bin_).any()
     ]
     return float(sum(gaps))
+
+
+def spearman(first: Numbers, second: Numbers) -> float:
+    """Rank correlation over the pairs that are known; NaN of fewer than three, or where all are alike."""
+    one, other = (np.asarray(values, float).ravel() for values in (first, second))
+    known = np.isfinite(one) & np.isfinite(other)
+    return pearson(rankdata(one[known]), rankdata(other[known]))
+
+
+def pearson(first: Numbers, second: Numbers) -> float:
+    """Correlation over the pairs that are known; NaN of fewer than three, or where all are alike."""
+    one, other = (np.asarray(values, float).ravel() for values in (first, second))
+    known = np.isfinite(one) & np.isfinite(other)
+    if known.sum() < LEAST_PAIRS:
+        return float("nan")
+    one, other = one[known] - one[known].mean(), other[known] - other[known].mean()
+    norm = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    return float((one * other).sum()) / norm if norm > 0 else float("nan")
+
+
+def ndcg(values: Numbers, relevant: Numbers) -> float:
+    """Normalized discounted cumulative gain of a ranking by size, relevance 0 or 1 (Järvelin 2002)."""
+    order = np.argsort(-np.abs(np.asarray(values, float)), kind="stable")
+    gain = np.asarray(relevant, float)
+    discount = 1 / np.log2(np.arange(len(gain)) + 2)
+    best = float((np.sort(gain)[::-1] * discount).sum())
+    return float((gain[order] * discount).sum()) / best if best > 0 else float("nan")
+
+
+def mean_interval(values: Numbers, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of the values that are known, and its 95 % percentile interval by bootstrap."""
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known)]
+    if not known.size:
+        return float("nan"), float("nan"), float("nan")
+    draws = np.random.default_rng(seed).integers(0, known.size, (REPEATS, known.size))
+    low, high = np.percentile(known[draws].mean(1), (2.5, 97.5))
+    return float(known.mean()), float(low), float(high)
+
+
+def auc_draws(
+    scores: NDArray[np.floating], labels: NDArray[np.bool_], weights: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """AUC of people who count ``weights`` (draw, person) times each: (draw,); NaN without both classes."""
+    ones, zeros = scores[labels], scores[~labels]
+    wins = (ones[:, None] > zeros).astype(float) + 0.5 * (ones[:, None] == zeros)
+    up, down = weights[:, labels], weights[:, ~labels]
+    pairs = up.sum(1) * down.sum(1)
+    total = ((up @ wins) * down).sum(1)
+    return np.divide(total, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+
+def bootstrap_weights(people: int, seed: int = 0) -> NDArray[np.float64]:
+    """How often each person is drawn, (draw, person)."""
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(people, np.full(people, 1 / people), REPEATS).astype(float)

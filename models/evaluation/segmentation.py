@@ -1,0 +1,203 @@
+"""Segmentation: overlap, thickness, absent layers, predicted Dice and the gate, from examined people."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.examination import Examination
+from models.evaluation.metrics import pearson, spearman
+from models.evaluation.tables import Table, mean, spread
+from models.layer.labels import SEGMENTS
+
+NAMES = tuple(segment.label for segment in SEGMENTS)
+Cohorts = Sequence[Sequence[Examination]]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overlap:
+    """Of all people: Dice and predicted Dice (person, layer); true thickness and its error in mm."""
+
+    dice: Floats
+    confidence: Floats
+    true_mm: Floats
+    error_mm: Floats
+
+
+def overlap(people: Sequence[Examination]) -> Overlap:
+    """Stack what the figures show."""
+    return Overlap(
+        np.stack([item.dice for item in people]),
+        np.stack([item.confidence for item in people]),
+        np.stack([item.person.true_thickness_mm for item in people]).astype(float),
+        np.stack([item.thickness_error_mm for item in people]),
+    )
+
+
+def tables(cohorts: Cohorts) -> list[Table]:
+    """All tables on segmentation of the test cohorts."""
+    everybody = [item for cohort in cohorts for item in cohort]
+    return [
+        _dice(cohorts),
+        _thickness(everybody),
+        _absent(everybody),
+        _confidence(everybody),
+        _order(cohorts),
+    ]
+
+
+def _dice(cohorts: Cohorts) -> Table:
+    stacks = [np.stack([item.dice for item in cohort]) for cohort in cohorts]
+    whole = np.concatenate(stacks)
+    rows: list[tuple[str | float | int, ...]] = []
+    for layer, name in enumerate(NAMES):
+        of_cohorts = [mean(stack[:, layer]) for stack in stacks]
+        known = whole[:, layer][np.isfinite(whole[:, layer])]
+        rows.append(
+            (
+                name,
+                mean(of_cohorts),
+                spread(of_cohorts),
+                *_percentiles(known),
+            )
+        )
+    means = [float(np.mean([mean(column) for column in stack.T])) for stack in stacks]
+    of_scan = np.nanmean(whole, axis=1) if len(whole) else np.zeros(0)
+    rows.append(
+        (
+            "Mean of layers",
+            mean(means),
+            spread(means),
+            *_percentiles(of_scan),
+        )
+    )
+    return Table(
+        "dice",
+        "Overlap",
+        "Dice on the source grid, of layers that the image shows; a layer that was missed counts 0. Mean and "
+        "SD over cohorts, SD and percentiles over scans.",
+        ("Layer", "Dice", "SD of cohorts", "SD of scans", "P5", "P50", "P95", "Scans"),
+        tuple(rows),
+    )
+
+
+def _percentiles(known: Floats) -> tuple[float, float, float, float, int]:
+    """Standard deviation, 5th, 50th and 95th percentile, count."""
+    low, middle, high = np.percentile(known, (5, 50, 95)) if known.size else [np.nan] * 3
+    return spread(known), float(low), float(middle), float(high), len(known)
+
+
+def _thickness(people: Sequence[Examination]) -> Table:
+    rows = []
+    for layer, name in enumerate(NAMES):
+        error = np.array([item.thickness_error_mm[layer] for item in people])
+        true = np.array([item.person.true_thickness_mm[layer] for item in people], float)
+        measured = np.array([item.person.thickness_mm[layer] for item in people], float)
+        known = np.isfinite(true)
+        share = float(np.isfinite(error[known]).mean()) if known.any() else float("nan")
+        rows.append(
+            (
+                name,
+                mean(true),
+                mean(abs(error)),
+                mean(error),
+                spread(error),
+                pearson(true, measured),
+                share,
+            )
+        )
+    return Table(
+        "thickness",
+        "Thickness",
+        "Measured less true mean thickness, perpendicular to the layer, on the layers that were found. "
+        "The muscle counts only where the image shows it whole.",
+        (
+            "Layer",
+            "True mm",
+            "Mean |error| mm",
+            "Bias mm",
+            "SD mm",
+            "Correlation",
+            "Measured share",
+        ),
+        tuple(rows),
+    )
+
+
+def _absent(people: Sequence[Examination]) -> Table:
+    there = np.stack([item.there for item in people])
+    found = np.stack([item.found for item in people])
+    rows = []
+    for layer, name in enumerate(NAMES):
+        gone, here = ~found[~there[:, layer], layer], ~found[there[:, layer], layer]
+        rows.append((name, len(gone), mean(gone), len(here), mean(here)))
+    return Table(
+        "absent",
+        "Absent layers",
+        "What the image does not show must not be reported. A share of none is a dash.",
+        ("Layer", "Truly absent", "of these reported absent", "Truly there", "of these missed"),
+        tuple(rows),
+    )
+
+
+def _confidence(people: Sequence[Examination]) -> Table:
+    data = overlap(people)
+    rows = []
+    for layer, name in enumerate(NAMES):
+        true, said = data.dice[:, layer], data.confidence[:, layer]
+        both = np.isfinite(true) & np.isfinite(said)
+        rows.append(
+            (
+                name,
+                spearman(said, true),
+                mean(said[both] - true[both]),
+                mean(abs(said[both] - true[both])),
+                int(both.sum()),
+            )
+        )
+    true, said = data.dice.ravel(), data.confidence.ravel()
+    both = np.isfinite(true) & np.isfinite(said)
+    gap = said[both] - true[both]
+    rows.append(("All layers pooled", spearman(said, true), mean(gap), mean(abs(gap)), len(gap)))
+    return Table(
+        "confidence",
+        "Predicted Dice",
+        "Dice that the segmentation expects of itself against the true one, over scans.",
+        ("Layer", "Spearman", "Predicted less true", "Mean |difference|", "Scans"),
+        tuple(rows),
+    )
+
+
+def _order(cohorts: Cohorts) -> Table:
+    rows = [
+        (f"test {number}", min(item.in_order for item in cohort), len(cohort))
+        for number, cohort in enumerate(cohorts)
+    ]
+    return Table(
+        "order",
+        "Order of layers",
+        "Lowest share of columns, of any scan, in which the layers follow each other from the skin down.",
+        ("Cohort", "Columns in order", "Scans"),
+        tuple(rows),
+    )
+
+
+def gate_table(refused: Sequence[tuple[str, Sequence[str | None]]], there: bool) -> Table:
+    """Share of scans that the gate refuses, by where they come from, with the most frequent reason."""
+    rows = []
+    for name, reasons in refused:
+        said = [reason for reason in reasons if reason]
+        most = max(set(said), key=said.count) if said else ""
+        rows.append((name, len(reasons), mean([float(bool(reason)) for reason in reasons]), most))
+    note = "All of these show the layers of a lower back, so every refusal is a wrong one."
+    if not there:
+        note = "These weights have no gate (place.toml): nothing was judged."
+    columns = ("Scans of", "Scans", "Refused share", "Most frequent reason")
+    return Table("gate", "Gate", note, columns, tuple(rows) if there else ())
+
+
+def dice_of_scans(people: Sequence[Examination]) -> Floats:
+    """Mean Dice over the layers that a scan shows, (person,)."""
+    return np.array([mean(item.dice) for item in people])
