@@ -44,7 +44,8 @@ def _axes_mm(request: PhantomRequest) -> tuple[NDArray[np.float64], NDArray[np.f
     """Depth (row, 1) and distance from the middle (1, column) in mm."""
     _, rows, columns = request.shape
     _, row_mm, column_mm = request.spacing_mm
-    return np.arange(rows)[:, None] * row_mm, (np.arange(columns) - columns / 2)[None] * column_mm
+    depth = np.arange(rows, dtype=np.float64)[:, None] * row_mm
+    return depth, (np.arange(columns, dtype=np.float64) - columns / 2)[None] * column_mm
 
 
 def _noise(seed: int, request: PhantomRequest) -> Gray:
