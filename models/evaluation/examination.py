@@ -99,9 +99,8 @@ def share_in_order(scan: Scan, layers: Layers) -> float:
 
 def refusal(scan: Scan, layers: Layers, folder: Path) -> str | None:
     """Why the gate refuses a scan, or None."""
-    if not has_gate(folder):
-        return None
-    return place.judge(scan, layers, _gate(folder)).reason
+    rule = _gate(folder)
+    return place.judge(scan, layers, rule).reason if rule else None
 
 
 def has_gate(folder: Path) -> bool:
@@ -110,7 +109,7 @@ def has_gate(folder: Path) -> bool:
 
 
 @cache
-def _gate(folder: Path) -> place.Rule:
+def _gate(folder: Path) -> place.Rule | None:
     return place.load_rule(folder)
 
 

@@ -3,17 +3,21 @@
 Research use only. The networks are trained on simulated data.
 """
 
+import math
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import SimpleITK as sitk
 import torch
 
+from models import codes
 from models.analysis import Refusal, WeightsError
-from models.findings import Findings, Flag, Run, Segmentation
+from models.findings import Findings, Flag, Measurement, Run, Segmentation
 from models.layer import concepts
 from models.layer.labels import SEGMENTS
+from models.layer.place import Rule, check_place, load_rule
 from models.layer.reasons import attribute, decide
 from models.layer.sizes import (
     has_shear_wave,
@@ -26,13 +30,14 @@ from models.layer.sizes import (
 from models.layer.weights import Classifier, Weights, load_weights
 from models.scan import Scan
 from models.steps.classify import build_case, classify
-from models.steps.segment import Volume, segment
+from models.steps.segment import Layers, Volume, segment
 
 __all__ = ["LayerAnalysis", "WeightsError", "analysis"]
 
 LEAST_SLICES = 2
 LEAST_VOXELS = 4096
 LEAST_CONTRAST = 2.0  # gray levels, standard deviation
+SURE_DICE = 0.7  # expected; a layer below it is flagged
 SPACING_MM = (0.02, 1.0)  # of pixels: coarser, and a fascia is less than two of them
 LIBRARIES = ("torch", "monai", "captum", "SimpleITK", "numpy", "scipy", "safetensors")
 
@@ -50,6 +55,7 @@ class LayerAnalysis:
         self._folder = folder
         self._device = "cpu"
         self._weights: Weights | None = None
+        self._rule: Rule | None = None
 
     def with_weights(self, folder: Path) -> "LayerAnalysis":
         return LayerAnalysis(folder)
@@ -77,7 +83,7 @@ class LayerAnalysis:
         """Segment, measure, classify, attribute. Raises Refusal."""
         start = time.perf_counter()
         check(scan)
-        weights = self._load()
+        weights, rule = self._load()
         volume = Volume(scan.channel("b-mode"), scan.valid, scan.spacing_mm[1:])
         segmenter, pain = weights.segment, _classifier(weights, scan)
         with torch.no_grad():
@@ -90,6 +96,8 @@ class LayerAnalysis:
             )
             if not layers.labelmap.any():
                 raise Refusal("No tissue layer was found in the images.")
+            if rule:
+                check_place(scan, layers, rule)
             sizes = measure(scan, layers.labelmap)
             case = build_case(
                 scan,
@@ -102,20 +110,21 @@ class LayerAnalysis:
         reasons = attribute(pain.network, case, layers.labelmap, logit)
         flags = [Flag(concepts.SIMULATED, weights.statement)]
         flags += [*size_flags(scan, sizes, layers.reordered), *shear_flags(scan, sizes)]
-        flags += source_flags(scan)
+        flags += [*source_flags(scan), *_doubts(layers, rule)]
         return Findings(
             Segmentation(SEGMENTS, layers.labelmap),
             (decide(logit, probability),),
             reasons.attributions,
-            (*size_measurements(scan, sizes), *reasons.measurements),
+            (*size_measurements(scan, sizes), *_expected(layers), *reasons.measurements),
             (*flags, *reasons.flags),
             self._manifest(weights, pain, time.perf_counter() - start),
         )
 
-    def _load(self) -> Weights:
+    def _load(self) -> tuple[Weights, Rule | None]:
         if self._weights is None:
             self._weights = load_weights(self._folder).to(self._device)
-        return self._weights
+            self._rule = load_rule(self._folder)
+        return self._weights, self._rule
 
     def _manifest(self, weights: Weights, pain: Classifier, seconds: float) -> Run:
         settings = {
@@ -160,6 +169,33 @@ def check(scan: Scan) -> None:
         )
     if gray.std() < LEAST_CONTRAST:
         raise Refusal("The images are black or of a single gray: there is no contrast to analyze.")
+
+
+def _expected(layers: Layers) -> Iterator[Measurement]:
+    """How well each mask would overlap the truth if the network's probabilities were right."""
+    for layer, dice in enumerate(layers.confidence, start=1):
+        if not math.isnan(dice):
+            yield Measurement(
+                concepts.EXPECTED_DICE, dice, codes.NO_UNITS, layer, concepts.PROBABILITIES
+            )
+
+
+def _doubts(layers: Layers, rule: Rule | None) -> Iterator[Flag]:
+    if rule is None:
+        yield Flag(
+            concepts.PLACE_UNCHECKED,
+            "No gate was fitted to these weights: whether this is a lumbar scan was not checked.",
+        )
+    doubtful = [
+        segment.label.lower()
+        for segment, dice in zip(SEGMENTS, layers.confidence, strict=True)
+        if dice < SURE_DICE
+    ]
+    if doubtful:
+        yield Flag(
+            concepts.UNSURE,
+            f"Borders are uncertain (expected Dice below {SURE_DICE}): {', '.join(doubtful)}.",
+        )
 
 
 def _classifier(weights: Weights, scan: Scan) -> Classifier:

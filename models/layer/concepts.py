@@ -96,6 +96,7 @@ SHEAR_UNSTEADY = private("SHEAR-UNSTEADY", "Shear-wave speed scatters")
 SHEAR_LEFT_OUT = private("SHEAR-LEFT-OUT", "Shear wave left out")
 GEOMETRY_NOTE = private("GEOMETRY-NOTE", "Remark on the geometry")
 LOSSY = private("LOSSY", "Lossy images")
+PLACE_UNCHECKED = private("PLACE-UNCHECKED", "Not checked that this is a lumbar scan")
 UNSURE = private("BORDERS-UNSURE", "Borders of a layer uncertain")
 
 # How sure a mask is

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from models.analysis import Refusal, WeightsError
+from models.analysis import Refusal
 from models.layer.labels import DEEP_FASCIA, MUSCLE, SUPERFICIAL_FASCIA, SUPERFICIAL_FAT
 from models.scan import Scan
 from models.steps.grid import bounding_box, grid_shape, resample, resample_labels
@@ -125,12 +125,12 @@ def _points(value: float, norm: Norm) -> float:
     return norm.cost * shortfall(value, norm)
 
 
-def load_rule(folder: Path) -> Rule:
-    """Read place.toml. Raises WeightsError when it is missing."""
-    try:
-        table = tomllib.loads((folder / FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError as missing:
-        raise WeightsError(f"{missing.filename} is missing; reinstall or fit it again") from missing
+def load_rule(folder: Path) -> Rule | None:
+    """Read place.toml; None where no gate was fitted to the weights of this folder."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
     norms = {name: Norm(**table["norms"][name]) for name in REASONS}
     return Rule(norms, table["most_points"], table["statement"])
 
