@@ -11,7 +11,10 @@ from dicom_node.scanner.volume import Volume
 
 ENHANCED_US_VOLUME = UID("1.2.840.10008.5.1.4.1.1.6.2")
 LUMBAR_REGION = ("52612000", "SCT", "Lumbar region")
-TRANSVERSE = ("62824007", "SCT", "Transverse")
+TRANSVERSE, LONGITUDINAL = (
+    ("62824007", "SCT", "Transverse"),
+    ("38717003", "SCT", "Longitudinal"),
+)
 # A linear probe moved by a motor along its elevational axis, from outside the body.
 VOLUME_SCAN = ("125242", "DCM", "Volume scan pattern")
 LINEAR_PROBE = ("125252", "DCM", "Linear ultrasound transducer geometry")
@@ -45,7 +48,9 @@ def _image(dataset: Dataset, volume: Volume) -> None:
     dataset.AcquisitionContextSequence = []
     dataset.PatientOrientation = ""
     dataset.AnatomicRegionSequence = [item(LUMBAR_REGION)]
-    dataset.ViewCodeSequence = [item(TRANSVERSE)]
+    # Columns that run from head to foot show the back lengthwise.
+    longitudinal = abs(volume.affine[:3, 2]).argmax() == 2
+    dataset.ViewCodeSequence = [item(LONGITUDINAL if longitudinal else TRANSVERSE)]
     dataset.TransducerScanPatternCodeSequence = [item(VOLUME_SCAN)]
     dataset.TransducerGeometryCodeSequence = [item(LINEAR_PROBE)]
     dataset.TransducerBeamSteeringCodeSequence = [item(MECHANICAL_STEERING)]
