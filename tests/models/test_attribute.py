@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from models.layer.pain import PainNetwork
+from models.layer.reasons import untrained
 from models.steps.attribute import Question, explain
 from models.steps.attribute.borders import growth, moved_borders
 from models.steps.attribute.game import (
@@ -30,7 +32,7 @@ from models.steps.attribute.trust import (
     spread,
     stands_apart,
 )
-from tests.models.linear_network import BANDS, LinearNetwork, labelmap_of, make_case
+from tests.models.linear_network import BANDS, BOTH, LinearNetwork, labelmap_of, make_case
 
 
 def game_of(network, case):
@@ -384,3 +386,55 @@ def test_untrained_networks_are_mostly_not_ranked_and_agree_with_nobody():
     assert np.max(like) < 0.7
     assert abs(np.mean(like)) < 0.5
     assert np.mean(ranked) <= 0.25
+
+
+def pain_network(seed):
+    """As before training, with a reference that is near the case and differs by direction of the probe."""
+    torch.manual_seed(seed)
+    network = PainNetwork(BOTH, 4)
+    network.reference_across.normal_(0, 0.5)
+    network.weight.data[:, network.parts["pairs"]].normal_(0, 0.02)
+    return network.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("across", [0.0, 1.0, float("nan")])
+def test_at_its_reference_the_pain_network_has_no_terms_whatever_the_probe(across):
+    network, case = pain_network(0), make_case(layers=(1, 2, 4, 5, 6))
+    case.measured[0, 6] = across
+    game = game_of(network, case)
+    at_reference = network.terms(game.reference[None], game.measured_reference[None])
+    assert abs(at_reference).max() < 1e-5
+    found = contributions(game)
+    assert abs(found.parts).max() > 0.05
+    assert found.totals.sum() == pytest.approx(found.change, abs=1e-6)
+    np.testing.assert_array_equal(found.totals[2], 0)
+
+
+def test_pairs_of_the_pain_network_are_shared_as_in_the_joint_game():
+    game = game_of(pain_network(1), make_case(slices=3))
+    found = contributions(game).values
+    assert abs(found.mean(0).sum(1) - additive_terms(game)).max() > 1e-3  # pairs matter
+    np.testing.assert_allclose(found, joint_game(game), atol=2e-4)
+
+
+def test_an_untrained_pain_network_is_not_ranked_more_often_than_by_chance():
+    ranked = []
+    for seed in range(6):
+        network, case = pain_network(seed), make_case(seed, slices=4)
+        logit = float(network(case.image, case.labels, case.measured)[0])
+        asked = Question(
+            network, case, labelmap_of(case), logit, lambda s, n=network: untrained(n, s)
+        )
+        found = explain(asked)
+        ranked.append(found.verdict.ranked)
+        assert abs(found.null.like_contributions) < 0.9
+    assert sum(ranked) <= 1
+
+
+def test_untrained_networks_keep_the_features_and_repeat():
+    network = pain_network(0)
+    first, second = untrained(network, 1), untrained(network, 1)
+    assert torch.equal(first.weight, second.weight)
+    assert not torch.equal(first.weight, network.weight)
+    assert torch.equal(first.texture[0].weight, network.texture[0].weight)
+    assert torch.equal(first.reference_across, network.reference_across)
