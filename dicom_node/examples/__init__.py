@@ -61,6 +61,7 @@ def write_examples(
     out.mkdir(parents=True)
     entries: list[dict[str, str | None]] = []
     said: list[str] = []
+    read: list[Mask] = []
     for study_uid, instances in track(studies.items(), "Read DICOM studies"):
         for acquisition, masks in _joined(study_uid, instances, sources, said):
             stem = str(len(entries))
@@ -70,10 +71,15 @@ def write_examples(
                 "scan": f"{stem}-scan.npz",
                 "labels": None,
             }
+            read += masks
             if masks:
                 np.save(out / f"{stem}-labels.npy", _labels(acquisition, masks, names, said))
                 entry["labels"] = f"{stem}-labels.npy"
             entries.append(entry)
+    if automatic := sum(_is_automatic(mask) for mask in read):
+        said.append(
+            f"{automatic} of {len(read)} SEG were made by a program, not drawn: they teach what that one does"
+        )
     (out / INDEX).write_text(json.dumps({"examples": entries}, indent=2) + "\n", encoding="utf-8")
     return tuple(said)
 
@@ -156,10 +162,6 @@ def _labels(
                     f"{mask.name} and {owner[layer].name} both draw layer {layer} of one scan; keep one"
                 )
             _draw(mask, frame, grid, drawn.setdefault(layer, np.zeros(grid.shape, np.bool_)))
-        if _is_automatic(mask):
-            said.append(
-                f"{mask.name} was made by a program, not drawn: it teaches what that one does"
-            )
     return _merged(drawn, grid, said, masks)
 
 

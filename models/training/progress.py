@@ -195,9 +195,9 @@ def _draw(keeper: Keeper, layers: Sequence[str]) -> Figure:
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     losses = np.array(keeper.losses)
-    width = max(1, len(losses) // 50)
+    width = max(10, len(losses) // 30)
     above.plot(np.arange(1, len(losses) + 1), losses, color="0.8", linewidth=0.8, label="each step")
-    if 1 < width <= len(losses):
+    if width <= len(losses):
         smooth = np.convolve(losses, np.ones(width) / width, "valid")
         above.plot(
             np.arange(width, len(losses) + 1), smooth, color="C0", label=f"mean of {width} steps"

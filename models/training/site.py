@@ -63,7 +63,7 @@ def train_site(config_path: Path, data: Path, out: Path) -> None:
 
     The same call again continues from the last checkpoint. Raises DatasetError, ConfigError, ResumeError.
     """
-    console = Console()
+    console = Console(soft_wrap=True)
     site, config = _settings(load(config_path))
     torch.set_num_threads(config.threads)
     words = read_words(data)
@@ -258,12 +258,12 @@ def _report(console: Console, keeper: Keeper, site: SiteConfig, out: Path) -> No
     )
     for name, before, after in zip(layer_names(), first.dice, best.dice, strict=True):
         console.print(f"  {name:30} {before:.3f}  {after:.3f}", highlight=False)
+    if best.step == 0:
+        console.print(
+            "[yellow]Nothing was gained:[/] the weights it began from did best and are kept."
+        )
     console.print(
-        f"\nWeights and card are in {out}. A node uses them by this line of its [analyze]:",
-        highlight=False,
-    )
-    console.print(
-        f'weights = [{{ analysis = "layer", folder = "{out.resolve()}" }}]',
+        f"\nWeights and card are in {out}. A node uses them by one line below [analyze]:",
         markup=False,
-        soft_wrap=True,
     )
+    console.print(f'weights = [{{ analysis = "layer", folder = "{out.resolve()}" }}]', markup=False)
