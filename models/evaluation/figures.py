@@ -22,6 +22,7 @@ COLORS = tuple(tuple(part / 255 for part in segment.color) for segment in SEGMEN
 INK, FAINT, GOOD, BAD = "#1d2733", "#8593a3", "#2f5d8a", "#9d2b22"
 EDGE = "#1d273366"
 BINS = 8
+LEAST_AUC, LEAST_DICE = 0.35, 0.4  # of the frames
 MOST_LIKE_UNTRAINED = 0.7
 Floats = NDArray[np.float64]
 
@@ -95,11 +96,11 @@ def _dice(data: Overlap) -> Picture:
         if len(column):
             axes.text(number, 1.005, f"{column.mean():.3f}", ha="center", va="bottom", fontsize=9)
     axes.set_xticks(range(1, 7), SHORT)
-    low = min((float(np.percentile(column, 1)) for column in columns if len(column)), default=0.0)
-    axes.set_ylim(max(0.0, min(low, 0.9) - 0.03), 1.03)
+    low = min((float(np.percentile(column, 2)) for column in columns if len(column)), default=0.9)
+    axes.set_ylim(max(LEAST_DICE, min(low, 0.9) - 0.03), 1.04)
     axes.set_ylabel("Dice")
     below = sum(int((column < axes.get_ylim()[0]).sum()) for column in columns)
-    words = f"Overlap by layer (mean above; {below} points below the frame)"
+    words = f"Overlap by layer (mean above; {below} scans lie below the frame)"
     return _titled(picture, axes, words)
 
 
@@ -146,7 +147,7 @@ def _confidence(data: Overlap) -> Picture:
         used = np.unique(bin_)
         x, y = ([float(values[bin_ == b].mean()) for b in used] for values in (said, true))
         axes.plot(x, y, "o-", color=INK, ms=5, lw=1.2, label="Mean of an eighth of the layers")
-        low = float(np.percentile(np.concatenate([said, true]), 0.5)) - 0.03
+        low = max(LEAST_DICE, float(np.percentile(np.concatenate([said, true]), 1)) - 0.03)
         axes.set_xlim(low, 1.005)
         axes.set_ylim(low, 1.005)
     axes.plot([0, 1], [0, 1], color=FAINT, lw=0.8, ls="--", scalex=False, scaley=False)
@@ -187,10 +188,11 @@ def _auc(results: Sequence[Result]) -> Picture:
         axes.grid(axis="y", color="#e5e8ec", lw=0.6)
         axes.set_axisbelow(True)
         if first is None:
-            axes.set_yticks(place, [result.rule for result in results], fontsize=8)
-            axes.legend(fontsize=8, frameon=False, loc="lower left")
+            axes.set_yticks(place, [_plain(result.rule) for result in results], fontsize=8)
+            picture.legend(loc="outside upper right", ncols=3, fontsize=8, frameon=False)
         else:
             axes.tick_params(labelleft=False)
+        axes.set_xlim(LEAST_AUC, 1.0)
         first = first or axes
         _titled(picture, axes, channels)
     return picture
@@ -243,7 +245,7 @@ def _matrix(results: Sequence[Result]) -> Picture:
         axes.set_xticks(
             range(6), [name.replace("\n", " ") for name in SHORT], fontsize=8, rotation=25
         )
-        names = [score.rule for score in scores]
+        names = [_plain(score.rule) for score in scores]
         axes.set_yticks(
             range(len(names)), names if shown is None else [""] * len(names), fontsize=8
         )
@@ -255,6 +257,10 @@ def _matrix(results: Sequence[Result]) -> Picture:
         "Planted layers (framed) and what the contributions say", fontsize=11, color=INK
     )
     return picture
+
+
+def _plain(rule: str) -> str:
+    return rule.replace("_", " ")
 
 
 def _frame(corner: tuple[float, float]) -> Rectangle:
@@ -296,7 +302,7 @@ def _untrained(results: Sequence[Result]) -> Picture:
     )
     axes.set_xlim(-1, 1)
     axes.set_ylim(-0.6, len(told) - 0.1)
-    axes.set_yticks(place, [item.rule for item in told], fontsize=8)
+    axes.set_yticks(place, [_plain(item.rule) for item in told], fontsize=8)
     axes.set_xlabel("Rank correlation over layers (mean, SD over scans)")
-    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
     return _titled(picture, axes, "Likeness to networks that have learned nothing")

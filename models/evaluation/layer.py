@@ -42,8 +42,10 @@ Figures = dict[str, float]
 PARTS = ("segmentation", "shifts", "transfer", "rules", "text")
 FULL = 120
 """Volumes per cohort of the published figures."""
-MANY_PEOPLE = 20
-"""From this many people on, starting several processes pays."""
+MANY_PEOPLE = 100
+"""From this many scans on, starting several processes pays."""
+ENOUGH = 20
+"""Volumes from which on all rules are tried."""
 CONFIG = Path(__file__).parents[2] / "config" / "layer.toml"
 SHIFT_COHORT, BENCH_COHORT, LABEL_SEEDS = 10, 11, (0, 1, 2)
 FOREIGN_SEEDS = range(300, 324)
@@ -69,7 +71,7 @@ class Plan:
     @property
     def rules(self) -> tuple[str, ...]:
         """All rules, or a few where the people are too few to tell anyhow."""
-        return tuple(RULES) if self.volumes >= MANY_PEOPLE else FEW_RULES
+        return tuple(RULES) if self.volumes >= ENOUGH else FEW_RULES
 
 
 @dataclass(slots=True)
@@ -271,7 +273,7 @@ def _try_rules(plan: Plan, trial: Trial) -> list[Result]:
     scans = simulate(make, cohort, _processes(plan, 20 * cohort.count), words)
     bench = Bench(trial, scans, LABEL_SEEDS, plan.some(0.1))
     words = f"Try {len(plan.rules)} planted rules"
-    processes = _processes(plan, plan.volumes)
+    processes = _processes(plan, 5 * plan.volumes)
     return each(partial(try_rule, bench=bench), plan.rules, processes, words)
 
 

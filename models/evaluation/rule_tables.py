@@ -31,7 +31,7 @@ def _decisions(results: Sequence[Result], channels: str, people: str) -> Table:
         middle, low, high = decision.change
         rows.append(
             (
-                decision.rule,
+                _plain(decision.rule),
                 plus_minus(decision.possible),
                 plus_minus(decision.regression),
                 plus_minus(decision.network),
@@ -67,7 +67,14 @@ def _gates(results: Sequence[Result]) -> Table:
         below = mean(decision.possible - decision.network)
         like, other = mean(decision.like_latent), mean(decision.like_other)
         rows.append(
-            (result.rule, decision.channels, below, like, other, _why_not(below, like, other))
+            (
+                _plain(result.rule),
+                decision.channels,
+                below,
+                like,
+                other,
+                _why_not(below, like, other),
+            )
         )
     return Table(
         "learned",
@@ -98,7 +105,7 @@ def _drivers(results: Sequence[Result], channels: str) -> Table:
         top = NAMES[order[0]]
         rows.append(
             (
-                score.rule,
+                _plain(score.rule),
                 f"{int(np.nansum(score.first))} of {len(score.first)}",
                 mean(score.hits),
                 plus_minus(score.share),
@@ -107,7 +114,7 @@ def _drivers(results: Sequence[Result], channels: str) -> Table:
                 _why_weak(score),
             )
             if score.drivers.any()
-            else (score.rule, "-", "-", "-", "-", top, "no driver to find")
+            else (_plain(score.rule), "-", "-", "-", "-", top, "no driver to find")
         )
     return Table(
         f"drivers_{_slug(channels)}",
@@ -141,7 +148,7 @@ def _why_weak(score: Score) -> str:
 def _interventions(results: Sequence[Result]) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (
-            result.rule,
+            _plain(result.rule),
             score.channels,
             plus_minus(score.effect),
             plus_minus(score.own_effect),
@@ -171,7 +178,7 @@ def _told(results: Sequence[Result]) -> Table:
         most = max(set(reasons), key=reasons.count) if reasons else ""
         rows.append(
             (
-                told.rule,
+                _plain(told.rule),
                 told.channels,
                 len(ranked),
                 mean(ranked),
@@ -207,6 +214,11 @@ def _of(results: Sequence[Result], channels: str) -> list[Decision]:
 
 def _scores(results: Sequence[Result], channels: str) -> list[Score]:
     return [item for result in results for item in result.scores if item.channels == channels]
+
+
+def _plain(rule: str) -> str:
+    """As it is read."""
+    return rule.replace("_", " ")
 
 
 def _slug(channels: str) -> str:

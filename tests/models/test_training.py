@@ -1,7 +1,6 @@
 """Training and evaluation through their front doors: a miniature run, and the shipped weights."""
 
 import hashlib
-import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from models.evaluation import main as evaluate
-from models.evaluation.layer import Plan
-from models.evaluation.layer import evaluate as evaluate_layer
 from models.evaluation.metrics import auc, dice, expected_calibration_error
 from models.layer.weights import load_weights
-from models.phantom import Protocol, person_seed
+from models.phantom import person_seed
 from models.phantom.cohort import SPLITS
 from models.training import main as train
 from models.training.config import ConfigError
@@ -104,22 +100,6 @@ def test_splits_share_no_person() -> None:
     assert min(seeds) > 10**9
     with pytest.raises(ValueError, match="must lie"):
         person_seed("train", 0, 10**6)
-
-
-def test_shipped_weights_find_the_layers_of_people_never_seen() -> None:
-    plan = Plan(SHIPPED, volumes=3, cohorts=(90,), protocol=Protocol(slices=4, shear_wave=True))
-    figures = evaluate_layer(plan, None, Console(quiet=True))
-    assert figures["Dice, mean of layers"][0] >= 0.92
-    assert figures["Thickness error mm, Deep fascial membrane"][0] < 0.3
-
-
-def test_evaluation_writes_its_tables(tmp_path: Path) -> None:
-    table = evaluate("layer", tmp_path, 1)
-    written = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
-    assert written["figures"].keys() == table.keys()
-    assert all(len(values) == 3 for values in table.values())
-    assert written["weights_sha256"] in (SHIPPED / "weights.toml").read_text(encoding="utf-8")
-    assert "Simulation only" in (tmp_path / "evaluation.md").read_text(encoding="utf-8")
 
 
 def test_shipped_configuration_is_the_one_that_trained_the_shipped_weights() -> None:

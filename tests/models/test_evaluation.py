@@ -1,0 +1,160 @@
+"""Evaluation through its front door, in miniature, and the formulas behind its tables."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from models.evaluation.examination import Change, changed, examine_in_full
+from models.evaluation.interventions import WHOLE, interventions
+from models.evaluation.layer import Plan, evaluate
+from models.evaluation.metrics import auc, auc_draws, mean_interval, ndcg, spearman
+from models.evaluation.shifts import CHANGES, UNCHANGED
+from models.evaluation.text import BESIDE, INSIDE, write
+from models.layer.labels import SEGMENTS
+from models.phantom import Protocol, person_seed, synthesize, varied_request
+from models.phantom.factors import reference
+
+SHIPPED = Path(__file__).parents[2] / "models" / "layer"
+SMALL = Protocol(slices=2, shear_wave=True, row_mm=(0.25, 0.28), column_mm=(0.35, 0.4))
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """An evaluation sets the number of threads of the process; leave it as it was."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything at once, on one person per cohort."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    plan = Plan(SHIPPED, 1, protocol=SMALL, split="validation", cohorts=(90, 91))
+    figures = evaluate(plan, folder, Console(quiet=True))
+    assert all(len(values) == 2 for values in figures.values())
+    return folder
+
+
+def test_every_part_has_its_table(written: Path) -> None:
+    found = json.loads((written / "evaluation.json").read_text(encoding="utf-8"))
+    tables = found["tables"]
+    assert tables.keys() >= {
+        "summary", "dice", "thickness", "absent", "confidence", "order", "shifts", "transfer",
+        "decision_b", "decision_b_swe", "learned", "drivers_b", "drivers_b_swe", "interventions",
+        "told", "text", "gate",
+    }  # fmt: skip
+    assert [row["Columns in order"] for row in tables["order"]["rows"]] == [1.0, 1.0]
+    assert len(tables["dice"]["rows"]) == len(SEGMENTS) + 1
+    assert [row["Shift"] for row in tables["shifts"]["rows"]] == list(CHANGES)
+    assert tables["shifts"]["rows"][0]["Change"] == 0
+    assert {row["Rule"] for row in tables["drivers_b"]["rows"]} >= {"none"}
+    assert found["weights_sha256"] in (SHIPPED / "weights.toml").read_text(encoding="utf-8")
+
+
+def test_text_outside_the_valid_pixels_changes_nothing(written: Path) -> None:
+    found = json.loads((written / "evaluation.json").read_text(encoding="utf-8"))
+    rows = [row for row in found["tables"]["text"]["rows"] if row["Text"] == BESIDE]
+    assert len(rows) == 2
+    assert all(row["Test people whose features stay equal"] == 1 for row in rows)
+
+
+def test_every_figure_is_a_picture_that_the_report_shows(written: Path) -> None:
+    text = (written / "evaluation.md").read_text(encoding="utf-8")
+    assert "Simulation only" in text
+    names = {
+        "dice", "thickness", "confidence", "shifts", "auc", "calibration", "drivers", "untrained"
+    }  # fmt: skip
+    for name in names:
+        assert f"({name}.png)" in text
+        assert (written / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_shipped_weights_find_the_layers_of_people_never_seen() -> None:
+    plan = Plan(SHIPPED, volumes=3, cohorts=(90,), parts=("segmentation",))
+    figures = evaluate(plan, None, Console(quiet=True))
+    assert figures["Dice, mean of layers"][0] >= 0.92
+    assert figures["Thickness error mm, Deep fascial membrane"][0] < 0.3
+
+
+def test_a_layer_that_is_not_there_has_no_dice() -> None:
+    seeds = (person_seed("validation", 90, number) for number in range(400))
+    seed = next(seed for seed in seeds if varied_request(seed, SMALL).absent)
+    absent = varied_request(seed, SMALL).absent
+    found = examine_in_full(seed, SMALL, SHIPPED)
+    assert not found.there[[layer - 1 for layer in absent]].any()
+    assert np.isnan(found.dice[~found.there]).all()
+    assert np.isfinite(found.dice[found.there]).all()
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGES if name != UNCHANGED])
+def test_a_shift_changes_one_thing_and_keeps_the_field_of_view(name: str) -> None:
+    seed = person_seed("validation", 90, 0)
+    before = varied_request(seed, SMALL)
+    assert not before.convex
+    after = changed(seed, before, CHANGES[name])
+    assert after != before
+    assert (after.absent, after.merged, after.broken) == (
+        before.absent,
+        before.merged,
+        before.broken,
+    )
+    if not after.convex:
+        for axis in (1, 2):
+            size = before.shape[axis] * before.spacing_mm[axis]
+            assert after.shape[axis] * after.spacing_mm[axis] == pytest.approx(size, abs=0.36)
+    assert changed(seed, before, Change()) == before
+
+
+def test_interventions_set_factors_of_one_layer_to_their_mean() -> None:
+    found = interventions()
+    assert [layer for layer, part in found if part == WHOLE] == list(range(6))
+    for (layer, _), fixed in found.items():
+        names = {name.split(".")[0] for name in fixed}
+        assert len(names) == 1
+        assert all(value == reference()[name].mean for name, value in fixed.items())
+        assert names <= {SEGMENTS[layer].label.lower().replace(" ", "_")}
+    assert "muscle.thickness_mm" not in found[5, WHOLE]
+
+
+def test_text_lies_where_it_is_said_to_lie() -> None:
+    seed = person_seed("validation", 90, 0)
+    phantom = synthesize(seed, varied_request(seed, SMALL))
+    beside, inside = (write(phantom, place) for place in (BESIDE, INSIDE))
+    added = beside.scan.shape[2] - phantom.scan.shape[2]
+    assert added > 0
+    np.testing.assert_array_equal(beside.scan.voxels[..., added:], phantom.scan.voxels)
+    assert not beside.scan.valid[..., :added].any()
+    assert (beside.scan.channel("b-mode")[..., :added] == 255).any()
+    assert inside.scan.shape == phantom.scan.shape
+    moved = (inside.scan.voxels != phantom.scan.voxels).any((0, 1))
+    assert moved.any()
+    assert not moved[: moved.shape[0] // 2].any()
+    np.testing.assert_array_equal(inside.scan.channel("b-mode")[:, moved], 255)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=4, max_size=30))
+def test_counting_everybody_once_gives_the_plain_auc(pairs: list[tuple[int, bool]]) -> None:
+    scores, labels = np.array([p[0] for p in pairs], float), np.array([p[1] for p in pairs])
+    once = auc_draws(scores, labels, np.ones((1, len(pairs))))[0]
+    assert once == pytest.approx(auc(scores, labels), nan_ok=True)
+    twice = auc_draws(np.repeat(scores, 2), np.repeat(labels, 2), np.ones((1, 2 * len(pairs))))[0]
+    assert twice == pytest.approx(once, nan_ok=True)
+
+
+def test_formulas() -> None:
+    assert ndcg([0.1, -0.9, 0.3], [0, 1, 0]) == 1
+    assert ndcg([0.9, 0.1, 0.3], [0, 1, 0]) == pytest.approx(0.5)
+    assert np.isnan(ndcg([1, 2], [0, 0]))
+    assert spearman([1, 2, 3, 4], [1, 4, 9, 16]) == pytest.approx(1)
+    assert spearman([1, 2, 3, np.nan], [3, 2, 1, 7]) == pytest.approx(-1)
+    assert np.isnan(spearman([1, 1, 1], [1, 2, 3]))
+    middle, low, high = mean_interval([0.0, 1.0, np.nan])
+    assert (middle, low, high) == (0.5, 0.0, 1.0)
