@@ -14,15 +14,12 @@ from dicom_node.cohort.subjects import Subjects, identify
 
 B_MODE = "b-mode"
 SHEAR_WAVE = "b-mode, shear-wave-speed, shear-wave-valid"
-CONTRIBUTIONS = ("SHAPLEY-MOMENT", "TERM-APPEARANCE", "TERM-THICKNESS")
+CONTRIBUTIONS = ("SHAPLEY-TOTAL", "SHAPLEY-LOOK", "SHAPLEY-THICK")
 WORDS = {
-    "GRAD-P99.5": "Absolute gradient, 99.5th percentile as 1",
-    "GRAD-NULL": "Absolute gradient, all layers: the null value",
-    "GRAD-NONMUSCLE": "Absolute gradient, layers 1 to 5 pooled",
-    "SHAPLEY-MOMENT": "Appearance, exact Shapley, moment reference",
-    "TERM-APPEARANCE": "Appearance, additive term of the network",
-    "TERM-THICKNESS": "Thickness, additive term of the network",
-    "TERM-SHEARWAVE": "Shear-wave speed, additive term of the network",
+    "CAM-P99.5": "Mean of the evidence map (CAM), its 99.5th percentile as 1",
+    "SHAPLEY-TOTAL": "Layer total, exact Shapley value against the average scan",
+    "SHAPLEY-LOOK": "Part from appearance, exact Shapley value",
+    "SHAPLEY-THICK": "Part from thickness, exact Shapley value",
     "T2-3D": "Complete columns, times cosine of tilt",
     "SIMULATED": "Trained on simulated data",
     "TRUNCATED": "Muscle cut off by the image",
@@ -72,7 +69,9 @@ def _numbers(
     saliency = np.clip(0.15 * boost * np.exp(own[0] + random.normal(0, 0.2, 6)), 0, 1)
     enrichment = boost * np.exp(own[1] + random.normal(0, 0.2, 6))
     toward = plan.pain * (1 if pain else -1)
-    columns = {"saliency|GRAD-P99.5": saliency, "enrichment|GRAD-P99.5": enrichment}
+    columns = {"saliency|CAM-P99.5": saliency, "enrichment|CAM-P99.5": enrichment}
+    untrained = np.clip(0.15 * np.exp(own[0] + random.normal(0, 0.2, 6)), 0, 1)
+    columns["untrained saliency|CAM"] = untrained
     for method in CONTRIBUTIONS:
         noise = own[2] + random.normal(0, 0.3, 6)
         columns[f"contribution|{method}"] = boost * (noise + toward * (boost > 1))
@@ -87,8 +86,8 @@ def _numbers(
         }
         for column, values in columns.items()
     }
-    numbers["saliency|GRAD-NULL"] = {0: float(saliency.mean())}
-    numbers["saliency|GRAD-NONMUSCLE"] = {0: float(saliency[:5].mean())}
+    numbers["flat saliency|CAM"] = {0: float(saliency.mean())}
+    numbers["non-muscle saliency|CAM"] = {0: float(saliency[:5].mean())}
     return numbers
 
 

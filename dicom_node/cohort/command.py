@@ -10,7 +10,6 @@ from rich.markup import escape
 from dicom_node.cohort.page import Account, write_page
 from dicom_node.cohort.persons import Tally, average, counted
 from dicom_node.cohort.picture import draw
-from dicom_node.cohort.quantities import TOTAL_WORDS
 from dicom_node.cohort.read import read_files
 from dicom_node.cohort.rows import Rows, open_rows
 from dicom_node.cohort.statistics import Random
@@ -59,7 +58,7 @@ def cohort(paths: Sequence[Path], order: Order) -> int:
         with console.status("averaging over persons"):
             cohorts, names = average(counted(rows.scans(), people, tally), people)
         with console.status("comparing layers"):
-            words = rows.words() | TOTAL_WORDS
+            words = rows.words()
             tables = tabulate(cohorts, order.random, order.margin, words)
             scans = counted(rows.scans(), people, Tally())
             write_numbers(order.out / "cohort.csv", scans, names, people)

@@ -18,6 +18,8 @@ from dicom_node.cohort.quantities import (
     NOT_MUSCLE,
     SALIENCY,
     THICKNESS,
+    UNTRAINED,
+    beside,
 )
 from dicom_node.cohort.statistics import Array, Interval, Random, TooFew
 from dicom_node.cohort.subjects import CONTROL, PAIN
@@ -26,9 +28,10 @@ LEVEL = 0.05
 SMALLEST_RATIO = 1e-6
 """Stands for an enrichment of 0, whose logarithm is not finite; only its rank counts."""
 
-LAYERS_DIFFER, AGAINST_ONE, MUSCLE_PAIR, GROUPS, PAIR = (
+LAYERS_DIFFER, AGAINST_ONE, AGAINST_UNTRAINED, MUSCLE_PAIR, GROUPS, PAIR = (
     "layers differ",
     "against 1",
+    "against untrained networks",
     "non-muscle against muscle",
     "pain against control",
     "pair of layers",
@@ -112,7 +115,7 @@ def _against_one(cohort: Cohort, column: str, random: Random) -> Iterator[Compar
 
 
 def _one_sample(base: Comparison, values: Array, shown: Array, random: Random) -> Comparison:
-    found = statistics.median_interval(shown, random, base.channels, base.column, base.what)
+    found = statistics.median_interval(shown, random, *_words(base))
     return replace(
         base,
         p=statistics.signed_rank(values),
@@ -122,20 +125,28 @@ def _one_sample(base: Comparison, values: Array, shown: Array, random: Random) -
     )
 
 
+def _against_untrained(cohort: Cohort, column: str, random: Random) -> Iterator[Comparison]:
+    untrained = cohort.numbers.get(beside(column, UNTRAINED))
+    if untrained is None:
+        return
+    for layer, name in enumerate(LAYER_NAMES, start=1):
+        difference = cohort.numbers[column][:, layer] - untrained[:, layer]
+        if not np.isfinite(difference).any():
+            continue
+        persons = _complete(difference)
+        base = Comparison(
+            cohort.channels, column, AGAINST_UNTRAINED, name, "signed-rank", persons, (layer,)
+        )
+        yield _tested(base, _paired, difference, random)
+
+
 def muscle_readings(cohort: Cohort, column: str) -> dict[str, Array]:
     """Saliency of the non-muscle layers per person, pooled over their voxels and averaged over layers."""
     readings = {"mean of layers 1 to 5": cohort.numbers[column][:, 1:MUSCLE].mean(axis=1)}
-    pooled = whole_scan(cohort, column, NOT_MUSCLE)
+    pooled = cohort.numbers.get(beside(column, NOT_MUSCLE))
     if pooled is not None:
-        readings = {"layers 1 to 5 pooled by volume": pooled} | readings
+        readings = {"layers 1 to 5 pooled by volume": pooled[:, 0]} | readings
     return readings
-
-
-def whole_scan(cohort: Cohort, column: str, ending: str) -> Array | None:
-    """The whole-scan number that belongs to a saliency method: ``GRAD-NULL`` to ``GRAD-P99.5``."""
-    family = column.split("-")[0]
-    values = cohort.numbers.get(f"{family}{ending}")
-    return None if values is None else values[:, 0]
 
 
 def _muscle(cohort: Cohort, column: str, random: Random) -> Iterator[Comparison]:
@@ -157,7 +168,7 @@ def _paired(base: Comparison, difference: Array, random: Random) -> Comparison:
         p=statistics.signed_rank(rows),
         effect=float(rows.mean()),
         effect_name="mean difference",
-        interval=statistics.mean_interval(rows, random, base.channels, base.column, base.what),
+        interval=statistics.mean_interval(rows, random, *_words(base)),
     )
 
 
@@ -180,7 +191,7 @@ def _median_pair(base: Comparison, difference: Array, random: Random) -> Compari
         p=statistics.signed_rank(rows),
         effect=float(np.median(rows)),
         effect_name="median difference",
-        interval=statistics.median_interval(rows, random, base.channels, base.column, base.what),
+        interval=statistics.median_interval(rows, random, *_words(base)),
     )
 
 
@@ -231,12 +242,17 @@ def _tested(base: Comparison, test: Callable[..., Comparison], *arguments: Any) 
         return replace(base, note=str(error))
 
 
+def _words(base: Comparison) -> tuple[str, ...]:
+    """What tells the random numbers of one comparison from those of another."""
+    return base.channels, base.column, base.kind, base.what
+
+
 def _complete(values: Array) -> int:
     return int(np.isfinite(values).reshape(len(values), -1).all(axis=1).sum())
 
 
 COMPARED: dict[str, tuple[Callable[[Cohort, str, Random], Iterator[Comparison]], ...]] = {
-    SALIENCY: (_layers_differ, _muscle),
+    SALIENCY: (_layers_differ, _muscle, _against_untrained),
     ENRICHMENT: (_against_one,),
     MAGNITUDE: (_layers_differ,),
     CONTRIBUTION: (_groups,),

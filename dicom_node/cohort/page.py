@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dicom_node import __version__
-from dicom_node.cohort.comparisons import AGAINST_ONE, GROUPS, Comparison
+from dicom_node.cohort.comparisons import AGAINST_ONE, AGAINST_UNTRAINED, GROUPS, Comparison
 from dicom_node.cohort.persons import Cohort, Tally
 from dicom_node.cohort.quantities import (
     COLORS,
@@ -21,6 +21,7 @@ from dicom_node.cohort.quantities import (
     SALIENCY,
     THICKNESS,
     UNITS,
+    UNTRAINED,
 )
 from dicom_node.cohort.statistics import LEAST, Random
 from dicom_node.cohort.table import Cell, Equality, Ranking, Separation, Tables
@@ -41,11 +42,12 @@ from dicom_node.cohort.words import (
 )
 
 RESEARCH_ONLY = "Research use only. Not a medical device. The networks are trained on simulation."
-ORDER = (SALIENCY, ENRICHMENT, MAGNITUDE, CONTRIBUTION, THICKNESS)
+ORDER = (SALIENCY, UNTRAINED, ENRICHMENT, MAGNITUDE, CONTRIBUTION, THICKNESS)
 
 
 QUESTIONS = {
     AGAINST_ONE: "median; is it 1?",
+    AGAINST_UNTRAINED: "minus that of untrained networks; is it 0?",
     GROUPS: "share of pairs of persons in which the one with pain is higher; is it a half?",
 }
 

@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.cohort.quantities import CONTRIBUTION, LAYERS, MAGNITUDE, TERM, TOTAL
+from dicom_node.cohort.quantities import CONTRIBUTION, LAYERS, MAGNITUDE
 from dicom_node.cohort.rows import StoredScan
 from dicom_node.cohort.statistics import Array
 from dicom_node.cohort.subjects import People
@@ -84,15 +84,9 @@ def _why_not(other: StoredScan, latest: StoredScan) -> str:
 
 
 def numbers_of(scan: StoredScan) -> dict[str, dict[int, float]]:
-    """What a scan measured, and what follows: a layer's terms summed, the magnitude of each contribution."""
+    """What a scan measured, and the magnitude of each contribution."""
     found = dict(scan.numbers)
-    terms = [layers for column, layers in found.items() if column.startswith(TERM)]
-    if len(terms) > 1:
-        found[TOTAL] = {
-            layer: sum(term.get(layer, 0.0) for term in terms)
-            for layer in sorted(set().union(*terms))
-        }
-    for column, layers in list(found.items()):
+    for column, layers in scan.numbers.items():
         quantity, method = column.split("|")
         if quantity == CONTRIBUTION:
             found[f"{MAGNITUDE}|{method}"] = {

@@ -21,6 +21,8 @@ from dicom_node.cohort.quantities import (
     SALIENCY,
     SHORT_NAMES,
     THICKNESS,
+    UNTRAINED,
+    beside,
 )
 from dicom_node.cohort.statistics import Array
 from dicom_node.cohort.table import Cell, Ranking, Tables
@@ -159,6 +161,12 @@ def _draw_nulls(axes: Any, panel: Panel) -> None:
     lines: list[tuple[float, str]] = []
     if panel.quantity == ENRICHMENT:
         lines.append((1.0, "--"))
+    untrained = panel.cohort.numbers.get(beside(panel.column, UNTRAINED))
+    if panel.quantity == SALIENCY and untrained is not None:
+        for layer in range(LAYERS):
+            known = untrained[:, layer + 1][np.isfinite(untrained[:, layer + 1])]
+            if known.size:
+                axes.plot([known.mean()], [layer], "x", color=PAIN_INK, markersize=7, zorder=5)
     if panel.ranking and panel.ranking.flat is not None:
         lines.append((panel.ranking.flat, "--"))
     if panel.ranking and panel.ranking.permuted:
@@ -173,7 +181,7 @@ def _legend(part: Any, block: list[Panel]) -> None:
     """What dots, diamonds, lines and colors are."""
     words = (
         "dot: a person    diamond, bar: mean, 95 % interval    dashed: a map that says nothing    "
-        "dotted: 95 % of greatest means with shuffled labels"
+        "dotted: 95 % of greatest means with shuffled labels    cross: untrained networks"
     )
     if any(block[0].cohort.groups):
         words += "    two rows: upper red pain, lower blue control"

@@ -27,28 +27,33 @@ SALIENCY, ENRICHMENT, CONTRIBUTION, THICKNESS = (
 MAGNITUDE = "magnitude"
 """Distance of a contribution from 0: a signed mean over a cohort with and without pain is near 0."""
 
+UNTRAINED, NOT_MUSCLE, FLAT = "untrained saliency", "non-muscle saliency", "flat saliency"
+"""What stands beside a saliency: that of networks that have learned nothing; of layers 1 to 5 pooled by
+volume; and what a map that says nothing would give every layer."""
+
 CODES = {
     ("DCM", "130404"): SALIENCY,
     ("99LAYER", "ENRICHMENT"): ENRICHMENT,
     ("99LAYER", "CONTRIBUTION"): CONTRIBUTION,
     ("LN", "59089-3"): THICKNESS,
 }
-TERM = f"{CONTRIBUTION}|TERM-"
-TOTAL = f"{CONTRIBUTION}|TERMS-SUMMED"
-TOTAL_WORDS = {"TERMS-SUMMED": "All additive terms of the layer, summed"}
-"""The additive terms of a layer, one by one in the reports, and together."""
 UNITS = {
     SALIENCY: "0-1",
+    UNTRAINED: "0-1",
+    NOT_MUSCLE: "0-1",
+    FLAT: "0-1",
     ENRICHMENT: "ratio",
-    CONTRIBUTION: "log-odds",
     MAGNITUDE: "log-odds",
+    CONTRIBUTION: "log-odds",
     THICKNESS: "mm",
 }
-MEAN = "373098007"
-PROBABILITY, LOGIT = ("DCM", "122157"), ("99DICOMNODE", "logit")
+MEAN, NULL = "373098007", "NULL"
+DEFAULT_THICKNESS = ("T2-3D", "T2-2D")
+"""Other definitions of thickness are in the reports to check this one."""
+BESIDE = {"UNTRAINED": UNTRAINED, "NONMUSCLE": NOT_MUSCLE}
+"""Ends of the methods of what stands beside a saliency, as CAM-UNTRAINED beside CAM-P99.5."""
+PROBABILITY = ("DCM", "122157")
 PAIN = ("99LAYER", "PAIN")
-NOT_MUSCLE, NULL = "-NONMUSCLE", "-NULL"
-"""Endings of the methods of whole-scan saliencies: layers 1 to 5 pooled by volume, and all six."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +68,20 @@ class Number:
 
 
 def tabulated(number: Number) -> str:
-    """The column of a number, as ``saliency|GRAD-P99.5``; empty when a cohort does not tabulate it."""
+    """The column of a number, as ``saliency|CAM-P99.5``; empty when a cohort does not tabulate it."""
     name = CODES.get((number.quantity.scheme, number.quantity.value), "")
+    method = number.method.value if number.method else ""
     derivation = number.derivation.value if number.derivation else ""
-    # A thickness without a derivation is a caliper: one place, not the layer.
-    plain = not derivation and name != THICKNESS
-    if not name or not (plain or derivation == MEAN):
+    family, _, end = method.partition("-")
+    if name == THICKNESS:
+        return f"{name}|{method}" if derivation == MEAN and method in DEFAULT_THICKNESS else ""
+    if name == SALIENCY and derivation == NULL:
+        return f"{FLAT}|{family}"
+    if not name or derivation not in ("", MEAN):
         return ""
-    return f"{name}|{number.method.value if number.method else ''}"
+    return f"{BESIDE[end]}|{family}" if end in BESIDE else f"{name}|{method}"
+
+
+def beside(column: str, quantity: str) -> str:
+    """The column of what stands beside a saliency, by the first word of its method."""
+    return f"{quantity}|{column.split('|')[1].partition('-')[0]}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ DAMAGED = (
     RuntimeError,
     TypeError,
     ValueError,
+    zlib.error,
 )
 """What pydicom and the json module raise on content that is not what it says."""
 

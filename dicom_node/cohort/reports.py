@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any
 
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
 
 from dicom_node.cohort.quantities import (
     LAYERS,
@@ -81,6 +82,7 @@ class ScanRow:
 def read_report(content: bytes) -> ScanRow:
     """The row of a measurement report. Raises NotTaken, or what pydicom raises on damaged content."""
     dataset = dcmread(BytesIO(content))
+    _check_whole(dataset)
     template = [str(item.TemplateIdentifier) for item in dataset.get("ContentTemplateSequence", [])]
     if template != [TEMPLATE]:
         raise WithoutFindings("a report without measurements (refused, or nothing was found)")
@@ -104,6 +106,20 @@ def read_report(content: bytes) -> ScanRow:
         flags=tuple(reader.flags),
         words=_words(reader.numbers) | reader.flags,
     )
+
+
+def _check_whole(dataset: Dataset) -> None:
+    """Raises EOFError when the file ends too early: pydicom gives what there is, and no error.
+
+    ``dataset`` must not have been looked into: an element that was is no longer as it was in the file.
+    """
+    undefined = 0xFFFFFFFF
+    for element in dataset.values():
+        if isinstance(element, RawDataElement) and element.length != undefined:
+            if len(element.value or b"") < element.length:
+                raise EOFError(f"element {element.tag} is cut off")
+    if "ContentSequence" not in dataset:
+        raise EOFError("a report without content")
 
 
 class _Reader:

@@ -17,10 +17,9 @@ from dicom_node.cohort.comparisons import (
     muscle_readings,
     pairs,
     split,
-    whole_scan,
 )
 from dicom_node.cohort.persons import Cohort
-from dicom_node.cohort.quantities import LAYERS, MUSCLE, NULL, THICKNESS
+from dicom_node.cohort.quantities import FLAT, LAYERS, MUSCLE, THICKNESS, beside
 from dicom_node.cohort.statistics import Array, Interval, Permuted, Random, TooFew
 
 
@@ -182,7 +181,7 @@ def _rank(cohort: Cohort, gate: Comparison, random: Random) -> Ranking:
     with np.errstate(invalid="ignore"):
         means = np.array([_mean(values[:, index]) for index in range(LAYERS)])
     first = int(np.nanargmax(means)) + 1
-    flat = whole_scan(cohort, gate.column, NULL)
+    flat = cohort.numbers.get(beside(gate.column, FLAT))
     try:
         words = (gate.channels, gate.column, "first")
         drawn = statistics.bootstrap(values, lambda rows: rows.mean(axis=1), random, *words)
@@ -197,7 +196,7 @@ def _rank(cohort: Cohort, gate: Comparison, random: Random) -> Ranking:
         first,
         how_often,
         permuted,
-        None if flat is None else _mean(flat),
+        None if flat is None else _mean(flat[:, 0]),
         asked,
         tuple(_above(first, asked)),
     )

@@ -10,6 +10,7 @@ from dicom_node.cohort.quantities import (
     MAGNITUDE,
     SALIENCY,
     THICKNESS,
+    UNTRAINED,
 )
 from dicom_node.cohort.statistics import Interval
 from dicom_node.cohort.table import Equality, Ranking, Tables
@@ -17,6 +18,7 @@ from dicom_node.cohort.table import Equality, Ranking, Tables
 DASH, MINUS, PLUS_MINUS = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{PLUS-MINUS SIGN}"
 NAMES = {
     SALIENCY: "Saliency",
+    UNTRAINED: "Saliency of untrained networks",
     ENRICHMENT: "Enrichment",
     MAGNITUDE: "Size of contribution",
     CONTRIBUTION: "Signed contribution",
