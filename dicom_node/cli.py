@@ -231,9 +231,14 @@ def _told() -> Iterator[None]:
 def evaluate(
     analysis: Analysis,
     out: Annotated[Path | None, typer.Option(help="Folder for tables and figures.")] = None,
-    volumes: Annotated[int, typer.Option(help="Held-out volumes per seed.")] = 10,
+    volumes: Annotated[
+        int,
+        typer.Option(
+            help="Held-out people per cohort: 120 for the published figures, 1 for a look."
+        ),
+    ] = 120,
 ) -> None:
-    """Measure the shipped weights on held-out simulator seeds: Dice, thickness error, AUC."""
+    """Measure the shipped weights against planted truth: layers, thickness, decision, attribution."""
     _known(analysis, "models.evaluation")
     _call("models.evaluation:main", analysis, out, volumes)
 

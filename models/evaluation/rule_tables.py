@@ -138,6 +138,8 @@ def _why_weak(score: Score) -> str:
         return (
             "A product of two factors has no effect of one layer alone; the heads learn it weakly."
         )
+    if "confounded" in score.rule:
+        return "The rule also uses body mass, and the thickness of the fats stands in for it."
     order = np.argsort(-score.magnitude.mean(0))
     beside = next(NAMES[layer] for layer in order if not score.drivers[layer])
     if not score.first.all():
