@@ -10,6 +10,7 @@ from pydicom import dcmread
 
 COMMANDS = [
     ["serve"], ["demo"], ["process"], ["send"], ["phantom"], ["check"], ["train"], ["evaluate"],
+    ["bundle"], ["bundle", "export"], ["bundle", "import"],
     ["jobs"], ["jobs", "list"], ["jobs", "show"], ["jobs", "retry"], ["jobs", "cancel"],
 ]  # fmt: skip
 
@@ -60,6 +61,8 @@ def test_each_command_explains_itself(command: list[str]) -> None:
         ["phantom"], ["phantom", "--out", "x", "--form", "film"],
         ["send", "/dev/null", "--to", "nobody"], ["phantom", "--out", "x", "--size", "big"],
         ["jobs", "list", "--config", "/nowhere/node.toml"],
+        ["train", "layer", "--data", "/nowhere"], ["train", "layer", "--data", "."],
+        ["bundle", "import", ".", "--out", "x"], ["bundle", "export", "knee", "--out", "x"],
     ],
 )  # fmt: skip
 def test_wrong_usage_is_exit_2_without_a_traceback(arguments: list[str], tmp_path: Path) -> None:
