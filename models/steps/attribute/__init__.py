@@ -143,7 +143,10 @@ def _methods(question: Question, game: Game, found: Contributions, few: Excerpt)
 
 
 def _least_coverage(labelmap: NDArray[np.uint8], layers: int) -> float:
-    """Share of the columns with tissue in which the layer that is seen least is there."""
+    """Share of the columns with tissue in which the least seen of the layers that were found is there.
+
+    A layer that was not found at all adds nothing to the decision and takes nothing from the others' ranks.
+    """
     tissue = int(np.count_nonzero(labelmap.any(1)))
     seen = [int(np.count_nonzero((labelmap == layer).any(1))) for layer in range(1, layers + 1)]
-    return min(seen) / max(tissue, 1)
+    return min((count for count in seen if count), default=0) / max(tissue, 1)

@@ -56,7 +56,7 @@ CHECKS: tuple[tuple[Callable[[Grounds], bool], str], ...] = (
     # Written so that a number that is not known fails.
     (
         lambda g: g.coverage >= LEAST_COVERAGE,
-        f"a layer is missing or seen in less than {LEAST_COVERAGE:.0%} of the columns",
+        f"a layer is seen in less than {LEAST_COVERAGE:.0%} of the columns",
     ),
     (
         lambda g: g.outside is None or g.outside <= MOST_OUTSIDE,
