@@ -23,6 +23,9 @@ ANALYSIS = "layer"
 SERIES = 9002
 """Series number of the measurements of a study's first acquisition; ten more for each further one."""
 
+UNDEFINED = 0xFFFFFFFF
+"""Length of a sequence that ends with a delimiter (PS3.5 7.5.2); when that is missing pydicom drops it."""
+
 GROUPS, GROUP = "126010", "125007"
 SEGMENT, METHOD, DERIVATION, FINDING = "121191", "370129005", "121401", "121071"
 ALGORITHM, PARAMETER, FLAG = "111001", "111002", "flag"
@@ -113,11 +116,10 @@ def _check_whole(dataset: Dataset) -> None:
 
     ``dataset`` must not have been looked into: an element that was is no longer as it was in the file.
     """
-    undefined = 0xFFFFFFFF
-    for element in dataset.values():
-        if isinstance(element, RawDataElement) and element.length != undefined:
-            if len(element.value or b"") < element.length:
-                raise EOFError(f"element {element.tag} is cut off")
+    raw = [element for element in dataset.values() if isinstance(element, RawDataElement)]
+    for element in raw:
+        if element.length != UNDEFINED and len(element.value or b"") < element.length:
+            raise EOFError(f"element {element.tag} is cut off")
     if "ContentSequence" not in dataset:
         raise EOFError("a report without content")
 
