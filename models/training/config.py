@@ -82,6 +82,7 @@ class Config:
     processes: int
     segment: SegmentConfig
     pain: PainConfig
+    gate_people: int = 0
     sha256: str = ""
     site: SiteConfig | None = None
 

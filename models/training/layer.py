@@ -16,6 +16,7 @@ from models.evaluation.person import SHEAR_WAVE, Person, examine
 from models.layer.pain import PainNetwork
 from models.layer.weights import Classifier, Segmenter, Weights, load_weights, save_weights
 from models.phantom import Protocol
+from models.training import place
 from models.training.config import Config
 from models.training.pain import (
     Features,
@@ -27,7 +28,7 @@ from models.training.pain import (
 )
 from models.training.segment import Fitted, fit_segmentation, simulated_sweeps
 
-BASELINE_PENALTY = 0.01
+NEGATIVES_PER_PERSON = 1.6  # of the gate: twelve kinds of them, and two scans of each person
 
 
 def train(config: Config, out: Path, console: Console) -> None:
@@ -47,7 +48,9 @@ def train(config: Config, out: Path, console: Console) -> None:
         pain_bswe=_fit(weights.pain_bswe, train_features, validation, config),
     )
     save_weights(out, weights)
-    _save_baseline(out, people[0])
+    _save_baseline(out, *people)
+    if config.gate_people:
+        place.fit(out, out, _gate_size(config))
     _report(console, load_weights(out), people[1], validation)
 
 
@@ -98,13 +101,23 @@ def _fit(
     return replace(classifier, temperature=temperature_of(network, validation))
 
 
-def _save_baseline(out: Path, people: Sequence[Person]) -> None:
-    pain = np.array([person.pain for person in people])
-    fits = [
-        baseline.fit_logistic(baseline.plain_features(people, shear), pain, BASELINE_PENALTY)
-        for shear in (False, True)
-    ]
+def _save_baseline(out: Path, train: Sequence[Person], validation: Sequence[Person]) -> None:
+    fits = []
+    for shear in (False, True):
+        learn, check = (
+            (
+                baseline.plain_features(people, shear),
+                np.array([person.pain for person in people]),
+            )
+            for people in (train, validation)
+        )
+        fits.append(baseline.fit_validated(learn, check))
     baseline.save(out, *fits)
+
+
+def _gate_size(config: Config) -> place.Size:
+    people = config.gate_people
+    return place.Size(people, round(NEGATIVES_PER_PERSON * people), people, config.processes)
 
 
 def _write_losses(out: Path, fitted: Fitted) -> None:
