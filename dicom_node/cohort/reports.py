@@ -10,6 +10,7 @@ from pydicom import Dataset, dcmread
 from pydicom.dataelem import RawDataElement
 
 from dicom_node.cohort.quantities import (
+    CODES,
     LAYERS,
     PAIN,
     PROBABILITY,
@@ -156,8 +157,11 @@ class _Reader:
 
     def _read_number(self, item: Dataset, segment: Dataset | None, decides: bool) -> None:
         quantity = _concept(item.ConceptNameCodeSequence[0])
+        key = (quantity.scheme, quantity.value)
+        if key not in CODES and key != PROBABILITY:
+            return  # most numbers of a report: not looking into them halves the time
         value = float(item.MeasuredValueSequence[0].NumericValue)
-        if decides and (quantity.scheme, quantity.value) == PROBABILITY:
+        if decides and key == PROBABILITY:
             # The first is that of pain; further ones are of further outcomes.
             self.probability = value / 100 if self.probability is None else self.probability
         elif segment is not None or decides:
