@@ -32,7 +32,6 @@ from models.training.pain import (
     temperature_of,
 )
 
-BASELINE_PENALTY = 0.01
 LABEL_SEED_STEP = 10**13  # beyond the seeds of all splits
 CHANNELS = ("B", "B+SWE")
 Floats = NDArray[np.float64]
@@ -124,8 +123,9 @@ def fit(trial: Trial, rule: str, channels: str, label_seed: int) -> Fit:
     fit_heads(network, train, validation, trial.config)
     temperature = temperature_of(network, validation)
     shear = network.shear_wave
-    regression = baseline.fit_logistic(
-        baseline.plain_features(trial.train.people, shear), train_pain, BASELINE_PENALTY
+    regression = baseline.fit_validated(
+        (baseline.plain_features(trial.train.people, shear), train_pain),
+        (baseline.plain_features(trial.validation.people, shear), validation_pain),
     )
     latent, pain = trial.test.labels(rule, label_seed)
     test = _labeled(trial.test, pain)
