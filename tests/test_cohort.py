@@ -68,9 +68,9 @@ def planted_findings(labelmap: np.ndarray, random: np.random.Generator) -> Findi
             )
             for factor, derivation in ((-1, None), (-9, concepts.LOWER), (9, concepts.UPPER))
         ]
-    evidence, unit = concepts.EVIDENCE, codes.NO_UNITS
+    unit = codes.NO_UNITS
     measurements += [
-        Measurement(codes.SALIENCY, 0.13, unit, None, evidence, concepts.NULL),
+        Measurement(codes.SALIENCY, 0.13, unit, None, concepts.EVIDENCE_NULL, codes.MEAN),
         Measurement(codes.SALIENCY, 0.14, unit, None, concepts.EVIDENCE_NOT_MUSCLE, codes.MEAN),
     ]
     outcomes = (concepts.PAIN_PRESENT, 0.75), (concepts.PAIN_ABSENT, 0.25)

@@ -50,8 +50,8 @@ UNITS = {
 MEAN, NULL = "373098007", "NULL"
 DEFAULT_THICKNESS = ("T2-3D", "T2-2D")
 """Other definitions of thickness are in the reports to check this one."""
-BESIDE = {"UNTRAINED": UNTRAINED, "NONMUSCLE": NOT_MUSCLE}
-"""Ends of the methods of what stands beside a saliency, as CAM-UNTRAINED beside CAM-P99.5."""
+BESIDE = {"UNTRAINED": UNTRAINED, "NONMUSCLE": NOT_MUSCLE, "NULL": FLAT}
+"""Words in the methods of what stands beside a saliency, as CAM-NULL beside CAM-P99.5."""
 PROBABILITY = ("DCM", "122157")
 PAIN = ("99LAYER", "PAIN")
 
@@ -72,14 +72,15 @@ def tabulated(number: Number) -> str:
     name = CODES.get((number.quantity.scheme, number.quantity.value), "")
     method = number.method.value if number.method else ""
     derivation = number.derivation.value if number.derivation else ""
-    family, _, end = method.partition("-")
+    words = method.split("-")
     if name == THICKNESS:
         return f"{name}|{method}" if derivation == MEAN and method in DEFAULT_THICKNESS else ""
-    if name == SALIENCY and derivation == NULL:
-        return f"{FLAT}|{family}"
-    if not name or derivation not in ("", MEAN):
+    if not name or derivation not in ("", MEAN, NULL):
         return ""
-    return f"{BESIDE[end]}|{family}" if end in BESIDE else f"{name}|{method}"
+    nulls = [BESIDE[word] for word in words if word in BESIDE]
+    if not nulls:
+        return f"{name}|{method}"
+    return f"{nulls[0]}|{next((word for word in words if word not in BESIDE), '')}"
 
 
 def beside(column: str, quantity: str) -> str:
