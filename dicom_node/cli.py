@@ -198,9 +198,9 @@ def bundle_export(
 ) -> None:
     """Write the segmentation network as a MONAI bundle."""
     _known(analysis, "models.training")
-    module = import_module("models.training.bundle")
+    weights = weights or import_module("models.training.shipped").SHIPPED
     with _told():
-        for path in module.export_bundle(weights or module.SHIPPED, out):
+        for path in _call("models.training.bundle:export_bundle", weights, out):
             typer.echo(path)
 
 

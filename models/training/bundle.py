@@ -17,11 +17,11 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
-import models.layer
 from models.layer.labels import SEGMENTS
 from models.layer.network import SegmentationNetwork
 from models.layer.weights import Segmenter, Weights, load_weights, save_weights
 from models.training.config import TrainingError
+from models.training.shipped import SHIPPED, copy_gate
 
 METADATA, INFERENCE = Path("configs/metadata.json"), Path("configs/inference.json")
 MODEL, README, LICENSE = Path("models/model.pt"), Path("docs/README.md"), Path("LICENSE")
@@ -29,7 +29,6 @@ SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
 )
-SHIPPED = Path(models.layer.__file__).parent
 UNET = "unet."
 NORMALIZE, PAD = "NormalizeIntensityd", "DivisiblePadd"
 
@@ -228,6 +227,7 @@ def import_bundle(bundle: Path, out: Path) -> Weights:
     segmenter = Segmenter(network.eval(), (float(spacing[0]), float(spacing[1])))
     out.mkdir(parents=True, exist_ok=True)
     save_weights(out, replace(shipped, statement=statement.replace('"', "'"), segment=segmenter))
+    copy_gate(out)
     return load_weights(out)
 
 

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-import models.layer
 from models.evaluation.metrics import dice
 from models.layer.network import LAYERS
 from models.layer.weights import Segmenter, Weights, load_weights, save_weights
@@ -28,10 +27,10 @@ from models.training.dataset import (
 )
 from models.training.progress import Keeper, Plan, write_curves
 from models.training.segment import fit_segmentation
+from models.training.shipped import GATE_KEPT, SHIPPED, copy_gate
 from models.training.site_pain import fit_pain
 from models.training.subjects import Words, also_held_out, held_out, read_words
 
-SHIPPED = Path(models.layer.__file__).parent
 SLICES_AT_ONCE = 8
 
 
@@ -81,7 +80,8 @@ def train_site(config_path: Path, data: Path, out: Path) -> None:
     made = replace(begun, segment=Segmenter(fitted.network, (row_mm, column_mm)))
     made, said = _with_pain(made, dataset, words, material, config)
     save_weights(out, replace(made, statement=_statement(config, material, begun, keeper, said)))
-    for line in said:
+    copy_gate(out)
+    for line in (*said, GATE_KEPT):
         console.print(line, highlight=False)
     _report(console, keeper, site, out)
 

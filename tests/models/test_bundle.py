@@ -11,7 +11,8 @@ from monai.bundle import ConfigParser, verify_net_in_out
 
 from models.layer.network import SegmentationNetwork
 from models.layer.weights import Segmenter, load_weights, save_weights
-from models.training.bundle import SHIPPED, BundleError, export_bundle, import_bundle
+from models.training.bundle import BundleError, export_bundle, import_bundle
+from models.training.shipped import SHIPPED
 
 REQUIRED = {
     "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "task",
@@ -97,6 +98,7 @@ def test_weights_come_back_bit_by_bit(bundle: Path, weights: Path, tmp_path: Pat
         for key, item in one.items():
             assert item.numpy().tobytes() == other[key].numpy().tobytes(), key
     assert made.sha256 == shipped.sha256
+    assert (tmp_path / "weights" / "place.toml").exists(), "without a gate nothing is refused"
     assert "MONAI bundle" in made.statement
 
 

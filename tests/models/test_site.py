@@ -25,7 +25,8 @@ from models.training.config import ConfigError, TrainingError
 from models.training.config import load as load_config
 from models.training.dataset import open_dataset, read_example, sweeps_of
 from models.training.progress import CHECKPOINT, Keeper, ResumeError
-from models.training.site import SHIPPED, train_site
+from models.training.shipped import SHIPPED
+from models.training.site import train_site
 from models.training.subjects import DatasetError, Words, held_out, read_table, read_words
 
 CONFIG = """
@@ -128,6 +129,7 @@ def test_a_fit_leaves_weights_curves_and_a_split_without_leak(
     assert [line.split(",")[0] for line in curve(out, "validation.csv")] == [
         "step", "0", "10", "20", "30", "40",
     ]  # fmt: skip
+    assert (out / "place.toml").read_bytes() == (SHIPPED / "place.toml").read_bytes()
     assert (out / "segment_loss.png").read_bytes().startswith(b"\x89PNG")
     with (out / "split.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -352,7 +354,8 @@ def test_a_node_takes_the_weights_that_it_is_told(tmp_path: Path) -> None:
     (other / name).write_bytes((SHIPPED / name).read_bytes())
     paths = ["models.layer:analysis"]
     (analysis,) = load_analyses(paths, Analyze("cpu", 1, (OtherWeights("layer", other),)))
-    assert analysis._load().version.startswith("site-")  # type: ignore[attr-defined]
+    found = analysis.run(synthesize(2000, PhantomRequest((3, 160, 96), (0.8, 0.25, 0.4))).scan)
+    assert found.run.settings["weights"].startswith("site-")
     with pytest.raises(SettingsError, match="no analysis 'disc'; there is: layer"):
         load_analyses(paths, Analyze("cpu", 1, (OtherWeights("disc", other),)))
     with pytest.raises(SettingsError, match="'plain' takes no other weights"):
