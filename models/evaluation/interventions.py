@@ -14,6 +14,7 @@ from models.layer.network import LAYERS as COUNT
 from models.phantom import PhantomRequest, Protocol, synthesize, varied_request
 from models.phantom.factors import LAYERS, reference
 from models.steps.classify import Case, build_case
+from models.steps.grid import Box
 
 WHOLE = "whole"
 PARTS = ("appearance", "thickness", "shear wave")
@@ -31,13 +32,16 @@ QUANTITIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 class Intervened:
     """One scan, and what was pooled from it after each intervention.
 
-    case      what the network with shear wave saw, and ``labelmap`` the layers found, on the scan's grid.
+    image     float32 (channel, slice, row, column) and labels, as the network with shear wave saw them.
+    box       the part of the scan's grid that they cover; ``labelmap`` are the layers found, on that grid.
     pooled    (intervention, 6, feature) and measured (intervention, 7), as ``interventions`` orders them.
     """
 
     seed: int
     person: Person
-    case: Case
+    image: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    box: Box
     labelmap: NDArray[np.uint8]
     pooled: NDArray[np.float32]
     measured: NDArray[np.float32]
@@ -49,9 +53,14 @@ class Intervened:
 
     def seen_by(self, shear_wave: bool) -> Case:
         """The case of the network with, or of that without, shear wave."""
-        if shear_wave:
-            return self.case
-        return replace(self.case, image=self.case.image[:, :1], channels=("b-mode",))
+        channels = SHEAR_WAVE if shear_wave else SHEAR_WAVE[:1]
+        return Case(
+            torch.from_numpy(self.image[None, : len(channels)]),
+            torch.from_numpy(self.labels[None]),
+            torch.from_numpy(self.person.measured[None]),
+            self.box,
+            channels,
+        )
 
 
 def interventions() -> dict[tuple[int, str], dict[str, float]]:
@@ -87,7 +96,9 @@ def intervene(seed: int, protocol: Protocol, folder: Path) -> Intervened:
         others.append(person_of(other, find_layers(other.scan, weights).labelmap, weights))
     pooled = np.stack([other.pooled for other in others])
     measured = np.stack([other.measured for other in others])
-    return Intervened(seed, person, case, labelmap, pooled, measured)
+    # Arrays, not tensors: those would be handed over between processes in shared memory, which may be small.
+    image, labels = case.image[0].numpy(), case.labels[0].numpy()
+    return Intervened(seed, person, image, labels, case.box, labelmap, pooled, measured)
 
 
 def _roomy(seed: int, protocol: Protocol) -> PhantomRequest:

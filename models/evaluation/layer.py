@@ -49,7 +49,7 @@ ENOUGH = 20
 CONFIG = Path(__file__).parents[2] / "config" / "layer.toml"
 SHIFT_COHORT, BENCH_COHORT, LABEL_SEEDS = 10, 11, (0, 1, 2)
 FOREIGN_SEEDS = range(300, 324)
-FEW_RULES = ("deep_fascial_membrane gray", "muscle stiffness", "none")
+FEW_RULES = ("muscle stiffness", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +249,8 @@ def _rules(
 def _trial(plan: Plan, weights: Weights, cohorts: Sequence[Sequence[Examination]]) -> Trial:
     config = load_config(CONFIG)
     seeds = {
-        "train": _seeds(plan, "train", config.cohort + 1, plan.some(8, 24)),
-        "validation": _seeds(plan, "validation", config.cohort, plan.some(2, 12)),
+        "train": _seeds(plan, "train", config.cohort + 1, plan.some(8, 16)),
+        "validation": _seeds(plan, "validation", config.cohort, plan.some(2, 8)),
     }
     every = [seed for part in seeds.values() for seed in part]
     make = partial(examine, protocol=plan.protocol, folder=plan.folder)
@@ -278,7 +278,7 @@ def _try_rules(plan: Plan, trial: Trial) -> list[Result]:
 
 
 def _readers(plan: Plan, trial: Trial) -> text.Readers:
-    counts = plan.some(1.5, 12), plan.some(0.5, 6), plan.volumes
+    counts = plan.some(1.5, 8), plan.some(0.5, 4), plan.volumes
     groups = tuple(
         Group(group.seeds[:count], group.people[:count])
         for group, count in zip((trial.train, trial.validation, trial.test), counts, strict=True)
