@@ -248,7 +248,7 @@ def _words(base: Comparison) -> tuple[str, ...]:
 
 
 def _complete(values: Array) -> int:
-    return int(np.isfinite(values).reshape(len(values), -1).all(axis=1).sum())
+    return int(np.isfinite(values).all(axis=tuple(range(1, values.ndim))).sum())
 
 
 COMPARED: dict[str, tuple[Callable[[Cohort, str, Random], Iterator[Comparison]], ...]] = {

@@ -47,7 +47,7 @@ class Interval:
 
 def measured(values: Array) -> Array:
     """The rows without NaN; raises TooFew."""
-    rows = values[np.isfinite(values).reshape(len(values), -1).all(axis=1)]
+    rows = values[np.isfinite(values).all(axis=tuple(range(1, values.ndim)))]
     if len(rows) < LEAST:
         raise TooFew(len(rows))
     return rows
