@@ -78,9 +78,9 @@ def test_every_figure_is_a_picture_that_the_report_shows(written: Path) -> None:
 
 
 def test_shipped_weights_find_the_layers_of_people_never_seen() -> None:
-    plan = Plan(SHIPPED, volumes=3, cohorts=(90,), parts=("segmentation",))
+    plan = Plan(SHIPPED, volumes=4, cohorts=(90,), parts=("segmentation",), split="validation")
     figures = evaluate(plan, None, Console(quiet=True))
-    assert figures["Dice, mean of layers"][0] >= 0.85
+    assert figures["Dice, mean of layers"][0] >= 0.9
     assert figures["Thickness error mm, Deep fascial membrane"][0] < 0.3
 
 
