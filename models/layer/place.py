@@ -8,7 +8,6 @@ place.toml, which ``models.training.place`` writes.
 """
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from models.analysis import Refusal
+from models.layer.card import read_card
 from models.layer.labels import DEEP_FASCIA, MUSCLE, SUPERFICIAL_FASCIA, SUPERFICIAL_FAT
 from models.scan import Scan
 from models.steps.grid import bounding_box, grid_shape, resample, resample_labels
@@ -126,13 +126,20 @@ def _points(value: float, norm: Norm) -> float:
 
 
 def load_rule(folder: Path) -> Rule | None:
-    """Read place.toml; None where no gate was fitted to the weights of this folder."""
+    """Read place.toml; None where no gate was fitted to the weights of this folder.
+
+    Raises WeightsError naming file and key where it is broken.
+    """
     path = folder / FILE
     if not path.exists():
         return None
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    norms = {name: Norm(**table["norms"][name]) for name in REASONS}
-    return Rule(norms, table["most_points"], table["statement"])
+    card = read_card(path)
+    tables = {name: card.part("norms").part(name) for name in REASONS}
+    norms = {
+        name: Norm(table.number("typical"), table.above("spread", 0), table.number("cost"))
+        for name, table in tables.items()
+    }
+    return Rule(norms, card.number("most_points"), card.text("statement"))
 
 
 def statistics(scan: Scan, layers: Layers) -> dict[str, float]:

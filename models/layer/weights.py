@@ -23,16 +23,16 @@ The training cohort's statistics are buffers of the networks and so part of the 
 """
 
 import hashlib
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from models.analysis import WeightsError
+from models.layer.card import MEND, Card, read_card
 from models.layer.network import SegmentationNetwork
 from models.layer.pain import PainNetwork
 
@@ -77,25 +77,30 @@ class Weights:
 
 
 def load_weights(folder: Path) -> Weights:
-    """Read card and file. Raises WeightsError when one is missing or the digest is not the card's."""
+    """Read card and file.
+
+    Raises WeightsError, with file and key, when one is missing, the digest is not the card's, or the card
+    asks for other networks than the file holds.
+    """
     try:
-        card = tomllib.loads((folder / CARD).read_text(encoding="utf-8"))
-        data = (folder / card["file"]).read_bytes()
+        card = read_card(folder / CARD)
+        path = folder / card.text("file")
+        data = path.read_bytes()
     except FileNotFoundError as missing:
         raise WeightsError(f"{missing.filename} is missing; reinstall or retrain") from missing
     digest = hashlib.sha256(data).hexdigest()
-    if digest != card["sha256"]:
+    if digest != card.text("sha256"):
         raise WeightsError(
-            f"{folder / card['file']} has sha256 {digest}, its card {CARD} says {card['sha256']}; "
+            f"{path} has sha256 {digest}, its card {CARD} says {card.text('sha256')}; "
             "the file was changed or cut short: restore it"
         )
-    tensors = load(data)
+    file = _read(path, data)
     return Weights(
-        version=card["version"],
-        statement=card["statement"],
-        segment=_segmenter(card["segment"], _under("segment.", tensors)),
-        pain_b=_classifier(card["pain_b"], _under("pain_b.", tensors)),
-        pain_bswe=_classifier(card["pain_bswe"], _under("pain_bswe.", tensors)),
+        version=card.text("version"),
+        statement=card.text("statement"),
+        segment=_segmenter(card.part("segment"), file),
+        pain_b=_classifier(card.part("pain_b"), file),
+        pain_bswe=_classifier(card.part("pain_bswe"), file),
         sha256=digest,
     )
 
@@ -140,26 +145,53 @@ def save_weights(folder: Path, weights: Weights) -> None:
     (folder / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        key.removeprefix(prefix): item for key, item in tensors.items() if key.startswith(prefix)
-    }
+@dataclass(frozen=True, slots=True, eq=False)
+class _File:
+    """All tensors of a file."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+
+    def fill(self, network: nn.Module, card: Card) -> None:
+        """Load the network of one table of the card. Raises WeightsError naming the first misfit."""
+        own = network.state_dict()
+        found = {
+            key.removeprefix(card.name): tensor
+            for key, tensor in self.tensors.items()
+            if key.startswith(card.name)
+        }
+        for key in sorted(own.keys() | found.keys()):
+            wanted, given = (
+                tuple(side[key].shape) if key in side else None for side in (own, found)
+            )
+            if wanted != given:
+                raise WeightsError(
+                    f"{self.path}: {card.name}{key} {_shaped(given)}, but by {card.path}, "
+                    f"[{card.name.rstrip('.')}], it {_shaped(wanted)}: they are not of one training; {MEND}"
+                )
+        network.load_state_dict(found, strict=True)
 
 
-def _segmenter(card: dict[str, Any], tensors: dict[str, Tensor]) -> Segmenter:
-    network = SegmentationNetwork(card["neighbors"], tuple(card["channels"]))
-    network.load_state_dict(tensors, strict=True)
-    return Segmenter(network.eval().requires_grad_(False), _pair(card["spacing_mm"]))
+def _shaped(shape: tuple[int, ...] | None) -> str:
+    return "is not there" if shape is None else f"has the shape {list(shape)}"
 
 
-def _classifier(card: dict[str, Any], tensors: dict[str, Tensor]) -> Classifier:
-    network = PainNetwork(tuple(card["channels"]), card["texture_maps"], card["members"])
-    network.load_state_dict(tensors, strict=True)
+def _read(path: Path, data: bytes) -> _File:
+    try:
+        return _File(path, load(data))
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is no safetensors file: {error}; {MEND}") from error
+
+
+def _segmenter(card: Card, file: _File) -> Segmenter:
+    network = SegmentationNetwork(card.count("neighbors", 0), card.counts("channels", 2))
+    file.fill(network, card)
+    return Segmenter(network.eval().requires_grad_(False), card.pair("spacing_mm"))
+
+
+def _classifier(card: Card, file: _File) -> Classifier:
+    network = PainNetwork(card.texts("channels"), card.count("texture_maps"), card.count("members"))
+    file.fill(network, card)
     return Classifier(
-        network.eval().requires_grad_(False), _pair(card["spacing_mm"]), card["temperature"]
+        network.eval().requires_grad_(False), card.pair("spacing_mm"), card.above("temperature", 0)
     )
-
-
-def _pair(values: list[float]) -> tuple[float, float]:
-    row, column = values
-    return float(row), float(column)
