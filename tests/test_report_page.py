@@ -1,6 +1,7 @@
 """report: the page for the eye and the numbers for programs."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -42,7 +43,8 @@ def test_the_page_says_what_was_found_and_what_was_refused(case):
 def test_intervals_and_null_values_stand_beside_their_numbers(case):
     _, page, _, outcome = case
     text = page.read_text(encoding="utf-8")
-    assert "-8.00 (-9.50 to -4.50)" in text  # contribution of layer 4
+    cells = re.sub(r"</?span[^>]*>", "", text)
+    assert "<td>-8.00 (-9.50 to -4.50)</td>" in cells  # contribution of layer 4
     assert "null value 13.7" in text
     saliency, contribution = (
         next(c for c in columns_of(outcome.findings) if c.name == name)
@@ -53,6 +55,16 @@ def test_intervals_and_null_values_stand_beside_their_numbers(case):
     assert contribution.values[4] == -8
     assert contribution.spans[4] == (-9.5, -4.5)
     assert saliency.spans == {}
+
+
+def test_what_is_read_first_comes_first_and_the_rest_is_folded(case):
+    _, page, _, _ = case
+    text = page.read_text(encoding="utf-8")
+    shown, _, folded = text.partition("<details>")
+    places = [shown.index(words) for words in ("87 %", "The deep fat is out of", "Main measurem")]
+    assert places == sorted(places)
+    assert "Volume (cm\N{SUPERSCRIPT THREE})" not in shown
+    assert "Volume (cm\N{SUPERSCRIPT THREE})" in folded
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_is_small(case):

@@ -13,12 +13,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dicom_node.report.identity import SOFTWARE
 from dicom_node.report.picture import draw
 from dicom_node.report.sides import compare_sides
-from dicom_node.report.table import columns_of, show, true_thickness_mm
+from dicom_node.report.table import DIMENSIONLESS, Column, columns_of, show, true_thickness_mm
 from dicom_node.study import Outcome, Study
-from models.findings import Classification, Code, Findings, Measurement
+from models.findings import Classification, Code, Findings, Measurement, Segment
 from models.scan import Scan
 
 TIMES, DASH = " \N{MULTIPLICATION SIGN} ", "\N{EN DASH}"
+UNITS = {"cm3": "cm\N{SUPERSCRIPT THREE}"}
+"""Units that are written in another way than their code."""
+
 RESEARCH_ONLY = "Research use only. Not a medical device. Not for diagnosis."
 
 
@@ -87,7 +90,10 @@ def _view(
 
 
 def _table(findings: Findings, truth: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A column per segment and a row per quantity: analyses differ in the number of quantities."""
+    """A column per segment and a row per quantity: analyses differ in the number of quantities.
+
+    ``rows`` are what is read first, ``rest`` the other quantities.
+    """
     found = set(np.unique(findings.segmentation.labelmap))
     segments = findings.segmentation.segments
     heads = [
@@ -98,6 +104,7 @@ def _table(findings: Findings, truth: Mapping[str, Any] | None) -> dict[str, Any
         for item in segments
     ]
     rows: list[dict[str, Any]] = []
+    rest: list[dict[str, Any]] = []
     known = [true_thickness_mm(truth, segment) for segment in segments]
     if any(mm is not None for mm in known):
         cells = [DASH if mm is None else show(mm) for mm in known]
@@ -105,19 +112,23 @@ def _table(findings: Findings, truth: Mapping[str, Any] | None) -> dict[str, Any
         rows.append(
             {"name": name, "unit": "mm", "method": "", "null": "", "cells": cells, "truth": True}
         )
-    rows += [
-        {
-            "name": column.name,
-            "unit": column.unit,
-            "method": column.method,
-            "null": "" if column.null is None else show(column.null),
-            "cells": [column.cells.get(segment.number, DASH) for segment in segments],
-            "truth": False,
-        }
-        for column in columns_of(findings)
-    ]
+    columns = columns_of(findings)
+    divided = any(column.chief for column in columns)
+    for column in columns:
+        (rows if column.chief or not divided else rest).append(_row(column, segments))
     whole = [_sentence(item) for item in findings.measurements if item.segment is None]
-    return {"heads": heads, "rows": rows, "whole": whole}
+    return {"heads": heads, "rows": rows, "rest": rest, "whole": whole}
+
+
+def _row(column: Column, segments: Sequence[Segment]) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "unit": UNITS.get(column.unit, column.unit),
+        "method": column.method,
+        "null": "" if column.null is None else show(column.null),
+        "cells": [column.cells.get(segment.number, DASH) for segment in segments],
+        "truth": False,
+    }
 
 
 def _sides(study: Study, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -139,7 +150,7 @@ def _sides(study: Study, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def _sentence(item: Measurement) -> str:
-    unit = "" if item.unit.value == "1" else f" {item.unit.value}"
+    unit = "" if item.unit.value in DIMENSIONLESS else f" {item.unit.value}"
     method = f" ({item.method.meaning})" if item.method else ""
     return f"{item.quantity.meaning.lower()} {show(item.value)}{unit}{method}"
 

@@ -16,8 +16,13 @@ from dicom_node.report.table import Column, columns_of, show
 from models.findings import Findings, Segment
 from models.scan import Scan
 
-INK, FAINT, PAPER = "#1d2733", "#8593a3", "#ffffff"
+INK, SOFT, FAINT, PAPER = "#1d2733", "#5d6b7a", "#8593a3", "#ffffff"
 SLICES = 3
+LABEL = {
+    "fontsize": 7.5,
+    "color": INK,
+    "bbox": {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6},  # no line through a number
+}
 EXPLAINING = ("Saliency", "Contribution")
 """Words with which the names of quantities begin that are drawn as bars."""
 
@@ -161,7 +166,7 @@ def _draw_bars(axes: Any, column: Column, segments: tuple[Segment, ...], named: 
         shift = 0.02 * span if value >= 0 else -0.02 * span
         reach = (value, *column.spans.get(segment.number, ()))  # no number on top of an interval
         end = max(reach) if value >= 0 else min(reach)
-        axes.text(end + shift, place, text, va="center", ha=side, fontsize=7.5, color=INK)
+        axes.text(end + shift, place, text, va="center", ha=side, **LABEL)
     axes.axvline(0, color=FAINT, linewidth=0.8)
     axes.set_yticks(places, [segment.label for segment in segments] if named else [])
     axes.tick_params(length=0, labelsize=8, colors=INK)
@@ -174,7 +179,7 @@ def _draw_bars(axes: Any, column: Column, segments: tuple[Segment, ...], named: 
     if column.null is not None:
         note = f"{note}; dashed: null {show(column.null)}".lstrip("; ")
     if note:
-        axes.set_xlabel(note, fontsize=7.5, color=FAINT, loc="left")
+        axes.set_xlabel(note, fontsize=7.5, color=SOFT, loc="left")
 
 
 def _legend(figure: Figure, findings: Findings) -> None:

@@ -1,7 +1,7 @@
 """The findings of one outcome as a table: a row per segment, a column per quantity, whatever these are."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models.findings import Findings, Measurement, Segment
@@ -23,7 +23,8 @@ class Column:
     """One quantity in one unit; ``cells`` and ``values`` by segment number.
 
     ``method`` is named only where one segment has the quantity by several methods. ``spans`` are intervals by
-    segment number, ``null`` is what every segment would have if the quantity said nothing.
+    segment number, ``null`` is what every segment would have if the quantity said nothing. ``chief``: the
+    quantity is drawn in the image, has an interval, or a null value to be compared with.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Column:
     values: Mapping[int, float]
     spans: Mapping[int, tuple[float, float]]
     null: float | None
+    chief: bool
 
 
 def columns_of(findings: Findings) -> tuple[Column, ...]:
@@ -54,7 +56,11 @@ def columns_of(findings: Findings) -> tuple[Column, ...]:
             if item.segment is None and item.quantity.meaning == name and item.method
             if item.method.value.endswith(NULL)
         }
-        columns += _split(_named(name, kept), "" if unit in DIMENSIONLESS else unit, kept, nulls)
+        found = _split(_named(name, kept), "" if unit in DIMENSIONLESS else unit, kept, nulls)
+        chief = any(item.line for item in items) or any(
+            c.spans or c.null is not None for c in found
+        )
+        columns += [replace(column, chief=chief) for column in found]
     return tuple(columns)
 
 
@@ -103,6 +109,7 @@ def _split(
             {number: _representative(own) for number, own in segments.items()},
             {number: span for number, own in segments.items() if (span := _span(own))},
             nulls.get(_family(next(iter(segments.values())))),
+            chief=False,
         )
         for method, segments in by_method.items()
     ]
