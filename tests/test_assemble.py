@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -247,6 +248,23 @@ def test_the_tissue_region_is_chosen_among_others(tmp_path):
     expected = scan.valid.copy()
     expected[:, 3:-2, -5:] = True  # clipped to the image
     np.testing.assert_array_equal(found.valid, expected)
+
+
+def test_what_lies_beside_the_fan_is_not_tissue(tmp_path):
+    """A convex probe: black corners at the top. Black below tissue is a shadow, a black first row gel."""
+
+    def shown(name, black):
+        scan = make_scan()
+        gray = np.where(black, 0, np.maximum(scan.voxels, 40))
+        scan = replace(scan, voxels=gray.astype(np.float32))
+        (found,) = assemble(write_study(scan, tmp_path / name, Style("multiframe"))).acquisitions
+        return found.scan.valid.all(axis=0)
+
+    rows, columns = np.indices(SHAPE[1:])
+    corners, region = columns < 12 - rows, make_scan().valid.all(axis=0)
+    shadow = (rows > 15) & (columns > 20) & (columns < 25)
+    np.testing.assert_array_equal(shown("fan", corners | shadow), region & ~corners)
+    np.testing.assert_array_equal(shown("gel", rows < 6), region)
 
 
 def test_contradictory_spacing_is_no_spacing(tmp_path):

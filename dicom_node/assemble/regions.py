@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 SPATIAL_2D, TISSUE, CENTIMETERS = 1, 1, 3
+BLACK = 0.015
+"""Share of the highest gray level: above what lossy compression leaves of black."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +49,19 @@ def calibrate(header: Dataset) -> Calibration:
         if spacing:
             spacings.add(spacing)
     return Calibration(tuple(sorted(spacings)), inside if inside.any() else ~inside)
+
+
+def beside_fan(gray: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What is black in all frames from the top of the tissue regions down: bool (row, column).
+
+    A region is a box, the field of a convex probe a fan in it. Where the whole first row is black there may
+    be gel on the skin, and nothing is told; nor of what is black below tissue, as that may be a shadow.
+    """
+    brightest, region = gray.max(axis=0), inside.any(axis=0)
+    quiet = np.asarray(brightest <= BLACK * brightest[region].max()) | ~region
+    if quiet[region.any(axis=1).argmax()].all():
+        return np.zeros_like(quiet)
+    return np.asarray(np.minimum.accumulate(quiet, axis=0))
 
 
 def _spacing_mm(region: Dataset) -> tuple[float, float] | None:

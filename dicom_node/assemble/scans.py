@@ -10,6 +10,7 @@ from dicom_node.assemble.elasticity import decode_speed
 from dicom_node.assemble.instances import MAX_SCAN_BYTES, Frame, Instance, malformed
 from dicom_node.assemble.pixels import Gray, decode_gray, decoder
 from dicom_node.assemble.placement import Placed
+from dicom_node.assemble.regions import beside_fan
 from dicom_node.errors import StudyError, UnsupportedPixels
 from dicom_node.settings import Source as Declaration
 from dicom_node.study import Acquisition
@@ -78,7 +79,9 @@ def assemble_scan(
             decode_speed(study_uid, elastic.stack, meaning, voxels[1], voxels[2])
         except StudyError as error:
             left_out, voxels = error.reason, voxels[:1].copy()
-    valid = tissue.inside if gray.overlay is None else tissue.inside & ~gray.overlay
+    valid = tissue.inside & ~beside_fan(voxels[0], tissue.inside)
+    if gray.overlay is not None:
+        valid &= ~gray.overlay
     with malformed(study_uid, "the description of the acquisition cannot be read"):
         facts = _facts(tissue, gray)
     scan = Scan(
