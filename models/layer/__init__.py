@@ -34,6 +34,15 @@ from models.steps.segment import Layers, Volume, segment
 
 __all__ = ["LayerAnalysis", "WeightsError", "analysis"]
 
+READ_FIRST = (
+    codes.THICKNESS,
+    concepts.VISIBLE_DEPTH,
+    concepts.CONTRIBUTION,
+    codes.SALIENCY,
+    concepts.EXPECTED_DICE,
+)
+"""What a reader looks for stands before all other numbers of a layer."""
+
 LEAST_SLICES = 2
 LEAST_VOXELS = 4096
 LEAST_CONTRAST = 2.0  # gray levels, standard deviation
@@ -115,7 +124,7 @@ class LayerAnalysis:
             Segmentation(SEGMENTS, layers.labelmap),
             (decide(logit, probability),),
             reasons.attributions,
-            (*size_measurements(scan, sizes), *_expected(layers), *reasons.measurements),
+            _in_order(*size_measurements(scan, sizes), *_expected(layers), *reasons.measurements),
             (*flags, *reasons.flags),
             self._manifest(weights, pain, time.perf_counter() - start),
         )
@@ -138,6 +147,12 @@ class LayerAnalysis:
         return Run(
             self.name, self.version, weights.sha256, settings, libraries, self._device, seconds
         )
+
+
+def _in_order(*measurements: Measurement) -> tuple[Measurement, ...]:
+    """What is read first comes first; the rest stays as it was."""
+    place = {quantity: number for number, quantity in enumerate(READ_FIRST)}
+    return tuple(sorted(measurements, key=lambda item: place.get(item.quantity, len(place))))
 
 
 def check(scan: Scan) -> None:

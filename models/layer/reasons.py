@@ -51,7 +51,7 @@ def attribute(
         attributions = (Attribution(codes.SALIENCY, METHOD, target, found.maps.saliency),)
     if not found.verdict.ranked:
         why = "; ".join(found.verdict.reasons)
-        flags.append(Flag(concepts.NOT_RANKED, f"Layers not ranked: {why}."))
+        flags.append(Flag(concepts.NOT_RANKED, f"No layer is called the most important one: {why}."))
     there = [segment.number for segment in SEGMENTS if (labelmap == segment.number).any()]
     measurements = (
         *_contributions(found, there, network),
