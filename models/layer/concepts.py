@@ -30,7 +30,7 @@ DELETION = private("DELETION", "Change of the logit without what the first layer
 AGREEMENT = private("AGREEMENT", "Lowest rank correlation between methods")
 LIKE_UNTRAINED = private("LIKE-UNTRAINED", "Rank correlation with untrained networks, null 0")
 LIKE_GRADIENT = private("LIKE-GRADIENT", "Rank correlation with the absolute gradient's map")
-ENRICHMENT = private("ENRICHMENT", "Saliency mass share over volume share, null 1")
+ENRICHMENT = private("ENRICHMENT", "Share of saliency over share of the layers' volume, null 1")
 
 # Methods
 TILT_3D = private("T2-3D", "Complete columns, times cosine of tilt")

@@ -1,9 +1,12 @@
-"""A classifier of layers so plain that what each part of a layer adds to the logit can be written down."""
+"""Classifiers to explain: one so plain that what each part adds can be written down, and an untrained one."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.layer.pain import PainNetwork
+from models.steps.attribute import Question
+from models.steps.attribute.game import open_game
 from models.steps.classify import Case
 
 BOTH = ("b-mode", "shear-wave-speed", "shear-wave-valid")
@@ -112,3 +115,23 @@ def make_case(seed=0, layers=range(1, 7), slices=10):
 
 def labelmap_of(case):
     return np.ascontiguousarray(case.labels[0].numpy())
+
+
+def game_of(network, case):
+    """The game of one case."""
+    return open_game(network, network.pool(case.image, case.labels), case.measured)
+
+
+def question(network, case):
+    """Why the network decides as it does, beside untrained networks of its kind."""
+    logit = float(network(case.image, case.labels, case.measured)[0])
+    return Question(network, case, labelmap_of(case), logit, lambda seed: LinearNetwork(seed + 100))
+
+
+def pain_network(seed):
+    """As before training, with a reference that is near the case and differs by direction of the probe."""
+    torch.manual_seed(seed)
+    network = PainNetwork(BOTH, 4)
+    network.reference_across.normal_(0, 0.5)
+    network.weight.data[:, network.parts["pairs"]].normal_(0, 0.02)
+    return network.eval().requires_grad_(False)

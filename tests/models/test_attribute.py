@@ -1,18 +1,14 @@
-"""Attribution where the right answer is known: games, maps, and a network that is linear by design."""
-
-from dataclasses import fields, replace
+"""Contributions where the right answer is known: games, and a network that is linear by design."""
 
 import numpy as np
 import pytest
 import torch
 from captum.attr import ShapleyValues
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.layer.pain import PainNetwork
-from models.layer.reasons import untrained
-from models.steps.attribute import Question, explain
+from models.steps.attribute import explain
 from models.steps.attribute.borders import growth, moved_borders
 from models.steps.attribute.game import (
     MOST_GAP,
@@ -20,28 +16,18 @@ from models.steps.attribute.game import (
     additive_terms,
     coalitions,
     contributions,
-    open_game,
     owen,
     shapley,
 )
-from models.steps.attribute.saliency import gradient_map, layer_saliency, normalize
-from models.steps.attribute.trust import (
-    Grounds,
-    judge,
-    rank_correlation,
-    spread,
-    stands_apart,
+from tests.models.linear_network import (
+    BANDS,
+    LinearNetwork,
+    game_of,
+    labelmap_of,
+    make_case,
+    pain_network,
+    question,
 )
-from tests.models.linear_network import BANDS, BOTH, LinearNetwork, labelmap_of, make_case
-
-
-def game_of(network, case):
-    return open_game(network, network.pool(case.image, case.labels), case.measured)
-
-
-def question(network, case):
-    logit = float(network(case.image, case.labels, case.measured)[0])
-    return Question(network, case, labelmap_of(case), logit, lambda seed: LinearNetwork(seed + 100))
 
 
 @given(arrays(float, 64, elements=st.floats(-100, 100)))
@@ -222,181 +208,6 @@ def test_moved_borders_pass_over_layers_that_are_not_there():
     np.testing.assert_allclose(factors[:, 5], 1)
 
 
-def _labels(seed=0):
-    return np.random.default_rng(seed).integers(0, 7, (3, 20, 20)).astype(np.uint8)
-
-
-def test_a_flat_map_says_the_same_of_every_layer():
-    found = layer_saliency(np.full((3, 20, 20), 0.3, np.float32), _labels(), 6)
-    np.testing.assert_allclose(found.mean, 0.3, rtol=1e-6)
-    np.testing.assert_allclose(found.enrichment, 1, rtol=1e-6)
-    assert found.above == pytest.approx(found.null) == pytest.approx(0.3)
-    assert normalize(np.full((3, 20, 20), 0.3, np.float32), _labels() > 0) is None
-    assert layer_saliency(np.zeros((3, 20, 20), np.float32), _labels(), 6) is None
-
-
-@pytest.mark.parametrize("layer", range(1, 7))
-def test_a_map_of_one_layer_points_at_it(layer):
-    labels = _labels()
-    found = layer_saliency((labels == layer).astype(np.float32), labels, 6)
-    assert found.mean[layer - 1] == 1
-    assert np.delete(found.mean, layer - 1).max() == 0
-    assert found.enrichment[layer - 1] == pytest.approx(labels.size / (labels == layer).sum())
-    assert found.share[layer] == 1
-
-
-@settings(deadline=None)
-@given(st.integers(0, 10_000), st.sets(st.integers(1, 6), max_size=3))
-def test_shares_add_up_and_permuted_labels_permute_the_result(seed, missing):
-    random = np.random.default_rng(seed)
-    labels = _labels(seed)
-    labels[np.isin(labels, list(missing))] = 0
-    values = random.random(labels.shape).astype(np.float32)
-    order = np.concatenate([[0], 1 + random.permutation(6)]).astype(np.uint8)  # old -> new label
-    first, second = (layer_saliency(values, item, 6) for item in (labels, order[labels]))
-    assert first.share.sum() == pytest.approx(1)
-    for name in ("mean", "enrichment"):
-        before, after = getattr(first, name), getattr(second, name)
-        np.testing.assert_allclose(before, after[order[1:].astype(int) - 1])
-        assert set(np.flatnonzero(np.isnan(before)) + 1) == missing
-    scaled = layer_saliency(values * 10, labels, 6)
-    np.testing.assert_allclose(scaled.enrichment, first.enrichment, rtol=1e-5)
-    np.testing.assert_allclose(scaled.share, first.share, rtol=1e-5)
-
-
-def test_normalized_maps_lie_between_0_and_1_and_forget_their_scale():
-    values = np.random.default_rng(0).gamma(1, 1, (3, 20, 20)).astype(np.float32)
-    first, second = (normalize(values * scale, _labels() > 0) for scale in (1, 10))
-    assert first.min() >= 0
-    assert first.max() == 1
-    np.testing.assert_allclose(first, second, rtol=1e-5)
-
-
-def test_the_map_shows_evidence_for_the_predicted_class_only():
-    network, case = LinearNetwork(), make_case()
-    network.weight[:] = 0
-    network.weight[:, 4, 0] = 0.1  # a bright deep fascia speaks for pain
-    case.image[:, 0][case.labels == 5] = 220 + torch.arange(200.0).repeat(3)
-    found = explain(question(network, case)).maps
-    labels = labelmap_of(case)
-    assert found.outside == 0
-    assert found.saliency[labels == 5].min() > 0
-    assert found.saliency[labels != 5].max() == 0
-    against = explain(replace(question(network, case), logit=-1.0)).maps
-    assert against.saliency is None  # all that there is speaks for pain
-
-
-def test_the_gradient_is_that_of_the_logit():
-    network, case = LinearNetwork(), make_case()
-    found = gradient_map(network, case)
-    weight, inside = network.weight.mean(0), case.labels[0] > 0
-    sd = [float(case.image[0, n][inside].std(correction=0)) for n in (0, 1)]
-    for layer in range(6):
-        count = int((case.labels == layer + 1).sum())
-        expected = (abs(weight[layer, 0]) * sd[0] + abs(weight[layer, 2]) * sd[1]) / count
-        mask = labelmap_of(case) == layer + 1
-        np.testing.assert_allclose(found[mask], float(expected), rtol=1e-4)
-    assert found[labelmap_of(case) == 0].max() == 0
-
-
-GOOD = Grounds(
-    coverage=1.0,
-    outside=0.0,
-    like_untrained=(0.1, 0.0),
-    agreement=0.95,
-    same_sign=True,
-    gap=1e-7,
-    change=1.3,
-    apart=True,
-)
-BAD = {
-    "coverage": 0.7,
-    "outside": 0.3,
-    "like_untrained": (0.8, 0.0),
-    "agreement": 0.5,
-    "same_sign": False,
-    "gap": 0.1,
-    "change": -0.1,
-    "apart": False,
-}
-
-
-def test_layers_are_ranked_where_nothing_speaks_against_it():
-    assert judge(GOOD).ranked
-    assert judge(replace(GOOD, change=-1.0)).ranked
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_each_reason_alone_forbids_a_ranking(name):
-    assert {field.name for field in fields(Grounds)} == set(BAD)
-    found = judge(replace(GOOD, **{name: BAD[name]}))
-    assert not found.ranked
-    assert len(found.reasons) == 1
-
-
-def test_what_is_not_known_forbids_a_ranking_too():
-    unknown = float("nan")
-    for name in ("coverage", "agreement", "gap", "change"):
-        assert len(judge(replace(GOOD, **{name: unknown})).reasons) == 1
-    assert judge(replace(GOOD, outside=None)).reasons == ("the saliency map has no contrast",)
-    for pair in ((unknown, 0.0), (0.0, 0.8)):
-        assert len(judge(replace(GOOD, like_untrained=pair)).reasons) == 1
-
-
-def test_rank_correlation_is_spearmans():
-    one = np.array([0.1, 5.0, 3.0, 2.0])
-    assert rank_correlation(one, one**3) == pytest.approx(1)
-    assert rank_correlation(one, -one) == pytest.approx(-1)
-    assert np.isnan(rank_correlation(one, np.ones(4)))
-    assert np.isnan(rank_correlation(one, np.array([1, 2, np.nan, np.nan])))
-
-
-def test_intervals_that_overlap_do_not_stand_apart():
-    totals = np.array([0.2, -2.0, 1.0])
-    calm = totals + 0.01 * np.random.default_rng(0).normal(size=(15, 3))
-    assert stands_apart(calm, totals)
-    loud = totals + np.random.default_rng(0).normal(size=(15, 3))
-    assert not stands_apart(loud, totals)
-    found = spread(calm)
-    np.testing.assert_array_equal(found.first, (0, 1, 0))
-    np.testing.assert_array_equal(found.same_sign, 1)
-    assert (spread(loud).same_sign < 1).any()
-
-
-def test_a_clear_driver_is_ranked_first_and_deleting_it_undoes_the_decision():
-    network, case = LinearNetwork(), make_case()
-    network.weight[:] *= 0.02
-    network.weight[:, 4, 0] = 0.1
-    case.image[:, 0][case.labels == 5] += 30
-    found = explain(question(network, case))
-    assert found.contributions.totals.argmax() == 4
-    assert found.methods.deletion == pytest.approx(-found.contributions.totals[4], abs=1e-5)
-    assert found.spread.first[4] == 1
-    assert found.methods.agreement == pytest.approx(1)
-    assert found.verdict.reasons == ()
-
-
-def test_untrained_networks_are_mostly_not_ranked_and_agree_with_nobody():
-    """A network that has learned nothing is one of those that it is compared with."""
-    like, ranked = [], []
-    for seed in range(8):
-        found = explain(question(LinearNetwork(seed), make_case(seed)))
-        like.append((found.null.like_contributions, found.null.like_saliency))
-        ranked.append(found.verdict.ranked)
-    assert np.max(like) < 0.7
-    assert abs(np.mean(like)) < 0.5
-    assert np.mean(ranked) <= 0.25
-
-
-def pain_network(seed):
-    """As before training, with a reference that is near the case and differs by direction of the probe."""
-    torch.manual_seed(seed)
-    network = PainNetwork(BOTH, 4)
-    network.reference_across.normal_(0, 0.5)
-    network.weight.data[:, network.parts["pairs"]].normal_(0, 0.02)
-    return network.eval().requires_grad_(False)
-
-
 @pytest.mark.parametrize("across", [0.0, 1.0, float("nan")])
 def test_at_its_reference_the_pain_network_has_no_terms_whatever_the_probe(across):
     network, case = pain_network(0), make_case(layers=(1, 2, 4, 5, 6))
@@ -415,26 +226,3 @@ def test_pairs_of_the_pain_network_are_shared_as_in_the_joint_game():
     found = contributions(game).values
     assert abs(found.mean(0).sum(1) - additive_terms(game)).max() > 1e-3  # pairs matter
     np.testing.assert_allclose(found, joint_game(game), atol=2e-4)
-
-
-def test_an_untrained_pain_network_is_not_ranked_more_often_than_by_chance():
-    ranked = []
-    for seed in range(6):
-        network, case = pain_network(seed), make_case(seed, slices=4)
-        logit = float(network(case.image, case.labels, case.measured)[0])
-        asked = Question(
-            network, case, labelmap_of(case), logit, lambda s, n=network: untrained(n, s)
-        )
-        found = explain(asked)
-        ranked.append(found.verdict.ranked)
-        assert abs(found.null.like_contributions) < 0.9
-    assert sum(ranked) <= 1
-
-
-def test_untrained_networks_keep_the_features_and_repeat():
-    network = pain_network(0)
-    first, second = untrained(network, 1), untrained(network, 1)
-    assert torch.equal(first.weight, second.weight)
-    assert not torch.equal(first.weight, network.weight)
-    assert torch.equal(first.texture[0].weight, network.texture[0].weight)
-    assert torch.equal(first.reference_across, network.reference_across)

@@ -39,7 +39,9 @@ class LayerSaliency:
     mean        mean of the map in [0, 1] over the layer's voxels.
     above       the same over all layers but the deepest, pooled by voxels.
     null        the mean over all layers' voxels: what every layer would have if the map said nothing.
-    enrichment  share of the map's mass in a layer over its share of the volume; 1 says nothing.
+    enrichment  share of the layers' mass in a layer over its share of the layers' volume; 1 says nothing.
+                Outside counts in neither: a map that stays inside the layers would else look the more
+                enriched the more padding the image has.
     share       share of the map's mass, of label 0 (outside), 1, 2, ...; they add up to 1.
     """
 
@@ -97,9 +99,7 @@ def layer_saliency(
     there = count[1:] > 0
     mean = np.divide(mass[1:], count[1:], out=np.full(layers, np.nan), where=there)
     share = mass / mass.sum()
-    enrichment = np.divide(
-        share[1:], count[1:] / count.sum(), out=np.full(layers, np.nan), where=there
-    )
     above = float(mass[1:-1].sum() / max(count[1:-1].sum(), 1.0))
     null = float(mass[1:].sum() / max(count[1:].sum(), 1.0))
+    enrichment = mean / null if null > 0 else np.full(layers, np.nan)
     return LayerSaliency(mean, above, null, enrichment, share)
