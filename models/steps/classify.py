@@ -88,6 +88,7 @@ def classify(network: Network, case: Case, temperature: float) -> tuple[float, f
 def _channel(scan: Scan, name: str, box: Box, shape: tuple[int, int]) -> NDArray[np.float32]:
     plane = scan.channel(name)[box]
     # A speed where the mask says "invalid" means nothing: it must not mix with its neighbors.
-    return (
-        resample_labels(plane, shape) if name.startswith("shear-wave") else resample(plane, shape)
-    )
+    if name.startswith("shear-wave"):
+        return resample_labels(plane, shape)
+    # Nor must text beside a fan: it is smoothed into the edge of the field, as for the segmentation.
+    return resample(np.where(scan.valid[box], plane, np.float32(0)), shape)
