@@ -71,6 +71,7 @@ class PainNetwork(LayerPooling):
         self.register_buffer("speed_thickness", torch.zeros(LAYERS, LAYERS))
         speeds = LAYERS if self.shear_wave else 0
         self.couples = tuple(combinations(range(len(PROPERTIES) + LAYERS - 1 + speeds), 2))
+        # Stays 0, so that products add nothing where all properties are typical.
         self.register_buffer("pair_mean", torch.zeros(len(self.couples)))
         counts = {
             "properties": len(PROPERTIES),
@@ -163,16 +164,6 @@ class PainNetwork(LayerPooling):
         first, second = (list(side) for side in zip(*self.couples, strict=True))
         columns.append(scalar[:, first] * scalar[:, second] - self.pair_mean)
         return torch.cat(columns, 1)
-
-    def properties(self, pooled: Tensor, measured: Tensor) -> Tensor:
-        """Estimates of PROPERTIES (batch, property), unit variance over the cohort."""
-        return self.design(pooled, measured)[:, self.parts["properties"]]
-
-    def _features(self, pooled: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
-        """Normal appearance (batch, 6, look); log speed (batch, 6) at the probe's direction or 0."""
-        look, speed = self.normal(pooled)
-        speed = (speed - self._across(measured)) * pooled[..., PRESENT]
-        return look, torch.where(speed.isnan(), 0.0, speed)
 
     def features(self, pooled: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
         """Normal appearance (batch, 6, look) and log speed (batch, 6), like compared with like.

@@ -69,16 +69,6 @@ class LayerPooling(nn.Module):
         """Mean gray level (6,) of the cohort's layers."""
         return self.reference_pooled[:, GRAY]
 
-    @property
-    def reference_gray_sd(self) -> Tensor:
-        """Standard deviation of gray levels inside a layer (6,), typical of the cohort."""
-        return self.reference_pooled[:, GRAY_SD]
-
-    @property
-    def reference_speed(self) -> Tensor:
-        """Shear-wave speed (6,) in m/s, typical of the cohort."""
-        return self.reference_pooled[:, SPEED]
-
     def reference(self, pooled: Tensor) -> Tensor:
         """The same features (batch, 6, feature) at the cohort's means, with the gain of the scan kept.
 

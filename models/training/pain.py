@@ -121,11 +121,6 @@ def fit_readouts(network: PainNetwork, features: Features) -> dict[str, float]:
         network.speed_readout.copy_(both[:, :LAYERS])
         network.speed_thickness.copy_(both[:, LAYERS:])
     return found
-    with torch.no_grad():
-        network.pair_mean.zero_()
-        design = network.design(features.pooled, features.measured)
-        network.pair_mean.copy_(design[:, network.parts["pairs"]].mean(0))
-    return found
 
 
 def _standard(values: Tensor) -> Matrix:

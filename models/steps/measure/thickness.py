@@ -69,11 +69,6 @@ def statistics(plane: Plane, tissue: NDArray[np.bool_]) -> Statistics | None:
     )
 
 
-def volume_mm3(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
-    """Voxels times the determinant of the affine: right for oblique and sheared grids too."""
-    return float(np.count_nonzero(mask) * abs(np.linalg.det(affine[:3, :3])))
-
-
 def _slopes(height: Plane, known: NDArray[np.bool_], steps: tuple[float | None, float]) -> Plane:
     """|grad h|^2 of a plane fitted to the known heights around each column, NaN where none can be."""
     slice_mm, column_mm = steps
