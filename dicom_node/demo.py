@@ -17,6 +17,7 @@ from typing import Any
 
 from pydicom import dcmread
 from pydicom.uid import UID
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -183,15 +184,23 @@ def _show(outcome: Outcome, truth: dict[str, Any], console: Console) -> None:
         return
     everything = columns_of(findings)
     # The first column of a quantity is its main one; the page shows them all.
-    found = (
+    found = [
         next((c for c in everything if c.name.lower().startswith(word)), None) for word in SHOWN
+    ]
+    table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption="-: not measured or not known; in brackets: 2.5th to 97.5th percentile",
     )
-    columns = [column for column in found if column]
-    title = ("layer", "true thickness", *SHOWN.values())
-    table = Table(*title, caption="-: not measured or not known; report.html says why")
+    table.add_column("layer")
+    table.add_column("true thickness", width=len("thickness"))
+    for word, column in zip(SHOWN.values(), found, strict=True):
+        # Titles and names may be broken, numbers not.
+        parts = [*word.split(), *(column.cells.values() if column else ())]
+        table.add_column(word, width=max(map(len, parts)))
     for segment in findings.segmentation.segments:
         known = true_thickness_mm(truth, segment)
-        cells = [column.cells.get(segment.number, "-") for column in columns]
+        cells = [column.cells.get(segment.number, "-") if column else "-" for column in found]
         table.add_row(segment.label, f"{known:.2f}" if known is not None else "-", *cells)
     console.print(table)
     for decision in findings.classifications:
@@ -199,6 +208,10 @@ def _show(outcome: Outcome, truth: dict[str, Any], console: Console) -> None:
         percent = f"probability {100 * probability:.0f} %"
         planted = "with" if truth["pain"] else "without"
         console.print(f"{decision.concept.meaning}: {percent} (the phantom is one {planted} pain)")
+    if findings.flags:
+        console.print(f"{len(findings.flags)} reasons to distrust this; report.html names them:")
+    for flag in findings.flags:
+        console.print(f"  {escape(flag.code.meaning)}")
 
 
 def _conclude(arrived: Path, page: Path, console: Console) -> int:

@@ -57,9 +57,9 @@ def beside_fan(gray: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[
     A region is a box, the field of a convex probe a fan in it. Where the whole first row is black there may
     be gel on the skin, and nothing is told; nor of what is black below tissue, as that may be a shadow.
     """
-    brightest, region = gray.max(axis=0), inside.any(axis=0)
-    quiet = np.asarray(brightest <= BLACK * brightest[region].max()) | ~region
-    if quiet[region.any(axis=1).argmax()].all():
+    brightest, region = gray.max(axis=0), np.asarray(inside.any(axis=0))
+    quiet: NDArray[np.bool_] = (brightest <= BLACK * brightest[region].max()) | ~region
+    if quiet[np.flatnonzero(region)[0] // region.shape[1]].all():
         return np.zeros_like(quiet)
     return np.asarray(np.minimum.accumulate(quiet, axis=0))
 

@@ -152,7 +152,7 @@ def _sides(study: Study, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 def _sentence(item: Measurement) -> str:
     unit = "" if item.unit.value in DIMENSIONLESS else f" {item.unit.value}"
     method = f" ({item.method.meaning})" if item.method else ""
-    return f"{item.quantity.meaning.lower()} {show(item.value)}{unit}{method}"
+    return f"{item.quantity.meaning}: {show(item.value)}{unit}{method}"
 
 
 def _decision(classification: Classification) -> dict[str, Any]:
