@@ -151,13 +151,6 @@ def train(
             file_okay=False,
         ),
     ] = None,
-    partial: Annotated[
-        bool,
-        typer.Option(
-            "--partial",
-            help="Instead: what is learned when only every n-th slice has a mask; a table.",
-        ),
-    ] = False,
     node: Annotated[
         Path | None,
         typer.Option(help="The node's TOML, for geometry that it declares of a scanner."),
@@ -169,9 +162,7 @@ def train(
     """
     _known(analysis, "models.training")
     with _told():
-        if partial:
-            typer.echo(_call("models.training.partial:write_partial", out))
-        elif data is None:
+        if data is None:
             _call("models.training:main", analysis, config, out)
         else:
             _train_site(data, config, load(node), out)
@@ -234,13 +225,24 @@ def evaluate(
     volumes: Annotated[
         int,
         typer.Option(
-            help="Held-out people per cohort: 120 for the published figures, 1 for a look."
+            min=1, help="Held-out people per cohort: 120 for the published figures, 1 for a look."
         ),
     ] = 120,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial",
+            help="Instead: what is learned when only every n-th slice has a mask; a table.",
+        ),
+    ] = False,
 ) -> None:
     """Measure the shipped weights against planted truth: layers, thickness, decision, attribution."""
     _known(analysis, "models.evaluation")
-    _call("models.evaluation:main", analysis, out, volumes)
+    with _told():
+        if partial:
+            typer.echo(_call("models.training.partial:write_partial", out or Path("runs")))
+        else:
+            _call("models.evaluation:main", analysis, out, volumes)
 
 
 @app.command()
@@ -252,7 +254,11 @@ def cohort(
     out: Annotated[Path, typer.Option(help="Folder for tables, figure and page.")],
     subjects: Annotated[
         Path | None,
-        typer.Option(help="CSV study,subject[,group]; a group is pain, control or empty."),
+        typer.Option(
+            help="CSV study,subject[,group]; a group is pain, control or empty.",
+            exists=True,
+            dir_okay=False,
+        ),
     ] = None,
     margin: Annotated[
         float, typer.Option(help="Saliencies closer than this are called equal.")

@@ -66,6 +66,8 @@ def process(paths: Sequence[Path], out: Path, settings: Settings) -> int:
         bench.process(study_uid, instances, out if len(studies) == 1 else out / study_uid)
         for study_uid, instances in studies.items()
     ]
+    if not studies and not unreadable:
+        console.print("there is no file in what was named; nothing was analyzed")
     for path, reason in unreadable:
         console.print(f"[yellow]refused[/] {escape(str(path))}: {escape(reason)}")
     for verdict in verdicts:

@@ -63,6 +63,8 @@ def test_each_command_explains_itself(command: list[str]) -> None:
         ["jobs", "list", "--config", "/nowhere/node.toml"],
         ["train", "layer", "--data", "/nowhere"], ["train", "layer", "--data", "."],
         ["bundle", "import", ".", "--out", "x"], ["bundle", "export", "knee", "--out", "x"],
+        ["evaluate", "layer", "--volumes", "0"],
+        ["cohort", ".", "--out", "x", "--subjects", "/nowhere.csv"],
     ],
 )  # fmt: skip
 def test_wrong_usage_is_exit_2_without_a_traceback(arguments: list[str], tmp_path: Path) -> None:
@@ -95,28 +97,37 @@ def test_phantom_writes_a_study_and_its_truth(phantom: Path) -> None:
     assert len({header.StudyInstanceUID for header in headers}) == 1
 
 
-def test_process_writes_objects_findings_and_picture(phantom: Path, tmp_path: Path) -> None:
-    done = run("process", phantom / "dicom", "--out", tmp_path)
+@pytest.fixture(scope="module")
+def processed(phantom: Path) -> Path:
+    done = run("process", phantom / "dicom", "--out", phantom / "processed")
     assert done.returncode == 0, done.stderr
-    classes = {dcmread(path).Modality for path in tmp_path.glob("*.dcm")}
+    return phantom / "processed"
+
+
+def test_process_writes_objects_findings_and_picture(processed: Path) -> None:
+    classes = {dcmread(path).Modality for path in processed.glob("*.dcm")}
     assert {"SEG", "SR"} <= classes
-    findings = json.loads((tmp_path / "findings.json").read_text())
+    findings = json.loads((processed / "findings.json").read_text())
     assert findings["studies"][0]["status"] == "analyzed"
-    assert (tmp_path / "overlay.png").read_bytes()[:4] == b"\x89PNG"
-    assert "esearch use only" in (tmp_path / "report.html").read_text()
+    assert (processed / "overlay.png").read_bytes()[:4] == b"\x89PNG"
+    assert "esearch use only" in (processed / "report.html").read_text()
 
 
-def test_process_twice_gives_identical_objects(phantom: Path, tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        assert run("process", phantom / "dicom", "--out", tmp_path / name).returncode == 0
-    first = {path.name: path.read_bytes() for path in (tmp_path / "first").glob("*.dcm")}
-    second = {path.name: path.read_bytes() for path in (tmp_path / "second").glob("*.dcm")}
+def test_process_twice_gives_identical_objects(
+    phantom: Path, processed: Path, tmp_path: Path
+) -> None:
+    assert run("process", phantom / "dicom", "--out", tmp_path).returncode == 0
+    first = {path.name: path.read_bytes() for path in processed.glob("*.dcm")}
+    second = {path.name: path.read_bytes() for path in tmp_path.glob("*.dcm")}
     assert first
     assert first == second
 
 
 def test_process_refuses_with_exit_3_and_says_why(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
+    done = run("process", tmp_path / "in", "--out", tmp_path / "out")
+    assert done.returncode == 3
+    assert "there is no file" in done.stderr
     (tmp_path / "in" / "note.txt").write_text("not DICOM")
     done = run("process", tmp_path / "in", "--out", tmp_path / "out")
     assert done.returncode == 3
