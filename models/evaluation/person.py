@@ -30,7 +30,8 @@ class Person:
     measured           float32 (7,): thickness as measured on the found layers, NaN where there is none; then
                        1 for a probe across the fibers, 0 for along.
     true_thickness_mm  float32 (6,), NaN where the field cuts the layer.
-    dice               float32 (6,) on the source grid; NaN for a layer that is not there.
+    dice               float32 (6,) on the source grid; 0 for a layer that was missed or made up, NaN where
+                       it is neither there nor found.
     factors            the numbers that made the person, by name.
     """
 

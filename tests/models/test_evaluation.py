@@ -17,6 +17,8 @@ from models.evaluation.layer import Plan, evaluate
 from models.evaluation.metrics import auc, auc_draws, mean_interval, ndcg, spearman
 from models.evaluation.shifts import CHANGES, UNCHANGED
 from models.evaluation.text import BESIDE, INSIDE, write
+from models.evaluation.transfer import Abroad
+from models.evaluation.transfer import table as transfer_table
 from models.layer.labels import SEGMENTS
 from models.phantom import Protocol, person_seed, synthesize, varied_request
 from models.phantom.factors import reference
@@ -158,3 +160,17 @@ def test_formulas() -> None:
     assert np.isnan(spearman([1, 1, 1], [1, 2, 3]))
     middle, low, high = mean_interval([0.0, 1.0, np.nan])
     assert (middle, low, high) == (0.5, 0.0, 1.0)
+
+
+def test_a_thickness_that_was_not_measured_shows_beside_the_errors_of_the_others() -> None:
+    everything = np.ones(6)
+    missed = np.where(np.arange(6) == 2, np.nan, 0.1)
+    volumes = [
+        Abroad(everything, error, everything > 0, everything, 1.0, None)
+        for error in (np.full(6, 0.1), missed)
+    ]
+    rows = {row["Layer"]: row for row in transfer_table(volumes).describe()["rows"]}
+    assert rows["Superficial fascial membrane"]["Measured share"] == 0.5
+    assert rows["Superficial fascial membrane"]["Mean |thickness error| mm"] == pytest.approx(0.1)
+    assert rows["Dermis"]["Measured share"] == 1
+    assert rows["Mean of layers"]["Measured share"] == pytest.approx(0.9)

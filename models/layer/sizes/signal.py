@@ -103,7 +103,10 @@ def _echo_numbers(layer: int, echo: Echo, how: Code) -> Iterator[Measurement]:
 
 
 def _ratios(layer: int, echoes: Mapping[int, Echo | None]) -> Iterator[Measurement]:
-    """Mean over that of muscle and of superficial fat: the scanner's gain drops out of a linear scale."""
+    """Mean over that of muscle and of superficial fat, of stored gray levels.
+
+    Gain drops out of a linear scale only; log-compressed gray it shifts, and the ratio with it.
+    """
     own = echoes[layer]
     for other, quantity in (
         (MUSCLE, concepts.ECHO_TO_MUSCLE),

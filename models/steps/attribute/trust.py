@@ -22,9 +22,11 @@ class Grounds:
     """What a verdict rests on; numbers that cannot be told are NaN.
 
     coverage        of the layer that is there in the fewest columns, 0 to 1.
-    outside         share of the map's mass outside all layers; None when the map has no contrast.
+    outside         share of the map's mass outside all layers, 0 for a network that sees the layers alone;
+                    None when the map has no contrast.
     like_untrained  rank correlation of contributions, and of saliencies, with those of untrained networks.
-    agreement       lowest rank correlation of the contributions by three methods.
+    agreement       lowest rank correlation of the contributions by three methods; of a network that only adds
+                    up terms, as one without products of properties, 1 whatever it has learned.
     same_sign       whether the three methods give the first layer one sign.
     gap             between the sum of the contributions and the change of the logit, log-odds.
     change          of the logit from its reference, log-odds.
