@@ -1,5 +1,6 @@
 """Cohorts of rows with planted layer effects: no image, no network, any number of persons and scans."""
 
+import csv
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import numpy as np
 from dicom_node.cohort.persons import Cohort, Tally, average, counted
 from dicom_node.cohort.reports import ScanRow, Version
 from dicom_node.cohort.rows import Seen, StoredScan, open_rows
+from dicom_node.cohort.statistics import Random
 from dicom_node.cohort.subjects import Subjects, identify
 
 B_MODE = "b-mode"
@@ -24,6 +26,8 @@ WORDS = {
     "SIMULATED": "Trained on simulated data",
     "TRUNCATED": "Muscle cut off by the image",
 }
+FEW_DRAWS = Random(draws=50)
+RESULTS = ("cohort.csv", "table.csv", "tests.csv", "cohort.html", "cohort.png")
 THICKNESS_MM = np.array([2.2, 8.0, 1.1, 12.0, 1.9, 27.0])
 
 
@@ -152,3 +156,12 @@ def store(plan: Plan, out: Path) -> Path:
     path = out / "subjects.csv"
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def results(out: Path) -> dict[str, bytes]:
+    return {name: (out / name).read_bytes() for name in RESULTS}
