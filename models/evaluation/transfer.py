@@ -17,6 +17,16 @@ from models.layer.labels import SEGMENTS
 from models.layer.sizes import measure
 
 Row = NDArray[np.float64]
+COLUMNS = (
+    "Layer",
+    "Dice",
+    "SD",
+    "Lowest",
+    "Mean |thickness error| mm",
+    "Bias mm",
+    "Measured share",
+    "Predicted Dice",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,16 +122,7 @@ def table(volumes: Sequence[Abroad]) -> Table:
         f"order: at least {order:.3f} of any volume. Predicted and true Dice: rank correlation "
         f"{spearman(said, overlap):.3f}. A missed layer counts as Dice 0, but has no thickness error and no "
         "predicted Dice; measured share is of the volumes that show the layer whole.",
-        (
-            "Layer",
-            "Dice",
-            "SD",
-            "Lowest",
-            "Mean |thickness error| mm",
-            "Bias mm",
-            "Measured share",
-            "Predicted Dice",
-        ),
+        COLUMNS,
         tuple(rows),
     )
 
