@@ -19,6 +19,7 @@ from models.findings import Classification, Code, Findings, Measurement, Segment
 from models.scan import Scan
 
 TIMES, DASH = " \N{MULTIPLICATION SIGN} ", "\N{EN DASH}"
+PROBABILITY = "PROBABILITY"  # code of a number of the whole scan: an end of the decision's interval
 UNITS = {"cm3": "cm\N{SUPERSCRIPT THREE}"}
 """Units that are written in another way than their code."""
 
@@ -83,7 +84,9 @@ def _view(
     }
     if outcome.findings:
         view |= _table(outcome.findings, truth)
-        view["decisions"] = [_decision(item) for item in outcome.findings.classifications]
+        view["decisions"] = [
+            _decision(item, outcome.findings) for item in outcome.findings.classifications
+        ]
         pain = (truth or {}).get("pain")
         view["known"] = None if pain is None else ("pain" if pain else "no pain")
     return view
@@ -151,16 +154,23 @@ def _sides(study: Study, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 def _sentence(item: Measurement) -> str:
     unit = "" if item.unit.value in DIMENSIONLESS else f" {item.unit.value}"
-    method = f" ({item.method.meaning})" if item.method else ""
-    return f"{item.quantity.meaning}: {show(item.value)}{unit}{method}"
+    words = [code.meaning for code in (item.derivation, item.method) if code]
+    how = f" ({', '.join(words)})" if words else ""
+    return f"{item.quantity.meaning}: {show(item.value)}{unit}{how}"
 
 
-def _decision(classification: Classification) -> dict[str, Any]:
+def _decision(classification: Classification, findings: Findings) -> dict[str, Any]:
     outcome, probability = classification.outcomes[0]
+    ends = [
+        f"{item.value:.0f}"
+        for item in findings.measurements
+        if item.segment is None and item.quantity.value == PROBABILITY
+    ]
     return {
         "concept": classification.concept.meaning,
         "outcome": outcome.meaning,
         "percent": f"{100 * probability:.0f}",
+        "interval": f"{ends[0]} to {ends[1]} %" if len(ends) == 2 else "",
         "logit": f"{classification.logit:+.2f}",
     }
 

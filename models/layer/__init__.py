@@ -18,7 +18,7 @@ from models.findings import Findings, Flag, Measurement, Run, Segmentation
 from models.layer import concepts
 from models.layer.labels import SEGMENTS
 from models.layer.place import Rule, check_place, load_rule
-from models.layer.reasons import attribute, decide
+from models.layer.reasons import attribute, decide, interval
 from models.layer.sizes import (
     has_shear_wave,
     measure,
@@ -115,16 +115,21 @@ class LayerAnalysis:
                 pain.network.channels,
                 pain.spacing_mm,
             ).to(self._device)
-            logit, probability = classify(pain.network, case, pain.temperature)
-        reasons = attribute(pain.network, case, layers.labelmap, logit)
+            decision = classify(pain.network, case, pain.temperature)
+        reasons = attribute(pain.network, case, layers.labelmap, decision.logit)
         flags = [Flag(concepts.SIMULATED, weights.statement)]
         flags += [*size_flags(scan, sizes, layers.reordered), *shear_flags(scan, sizes)]
         flags += [*source_flags(scan), *_doubts(layers, rule)]
         return Findings(
             Segmentation(SEGMENTS, layers.labelmap),
-            (decide(logit, probability),),
+            (decide(decision),),
             reasons.attributions,
-            _in_order(*size_measurements(scan, sizes), *_expected(layers), *reasons.measurements),
+            _in_order(
+                *size_measurements(scan, sizes),
+                *_expected(layers),
+                *interval(decision),
+                *reasons.measurements,
+            ),
             (*flags, *reasons.flags),
             self._manifest(weights, pain, time.perf_counter() - start),
         )

@@ -7,6 +7,8 @@ PAIN = private("PAIN", "Myofascial pain")
 # Read with a probability beside them ("present: 13 %"), so their names say nothing of how likely they are.
 PAIN_PRESENT = private("PAIN-PRESENT", "Myofascial pain present")
 PAIN_ABSENT = private("PAIN-ABSENT", "Myofascial pain absent")
+PROBABILITY = private("PROBABILITY", "Probability of the first outcome")
+OF_MEMBERS = private("OF-MEMBERS", "Over the members of the ensemble")
 
 # Quantities
 VISIBLE_DEPTH = private("VISIBLE-DEPTH", "Visible depth, cut off by the image")

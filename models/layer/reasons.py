@@ -13,7 +13,7 @@ from models.layer import concepts
 from models.layer.labels import SEGMENTS
 from models.layer.pain import PainNetwork
 from models.steps.attribute import Explanation, Question, explain
-from models.steps.classify import Case
+from models.steps.classify import Case, Decision
 
 METHOD = "Evidence map (CAM), 99.5th percentile inside the layers as 1"
 
@@ -27,10 +27,23 @@ class Reasons:
     flags: tuple[Flag, ...]
 
 
-def decide(logit: float, probability: float) -> Classification:
+def decide(decision: Decision) -> Classification:
     """The decision with both outcomes."""
-    outcomes = (concepts.PAIN_PRESENT, probability), (concepts.PAIN_ABSENT, 1 - probability)
-    return Classification(concepts.PAIN, outcomes, logit)
+    present = decision.probability
+    outcomes = (concepts.PAIN_PRESENT, present), (concepts.PAIN_ABSENT, 1 - present)
+    return Classification(concepts.PAIN, outcomes, decision.logit)
+
+
+def interval(decision: Decision) -> Iterator[Measurement]:
+    """The probability's interval over the ensemble, in percent."""
+    for value, derivation in ((decision.lower, concepts.LOWER), (decision.upper, concepts.UPPER)):
+        yield Measurement(
+            concepts.PROBABILITY,
+            100 * value,
+            codes.PERCENT,
+            method=concepts.OF_MEMBERS,
+            derivation=derivation,
+        )
 
 
 def attribute(
@@ -51,7 +64,9 @@ def attribute(
         attributions = (Attribution(codes.SALIENCY, METHOD, target, found.maps.saliency),)
     if not found.verdict.ranked:
         why = "; ".join(found.verdict.reasons)
-        flags.append(Flag(concepts.NOT_RANKED, f"No layer is called the most important one: {why}."))
+        flags.append(
+            Flag(concepts.NOT_RANKED, f"No layer is called the most important one: {why}.")
+        )
     there = [segment.number for segment in SEGMENTS if (labelmap == segment.number).any()]
     measurements = (
         *_contributions(found, there, network),

@@ -1,7 +1,7 @@
 """classify: the calibrated probability of a decision that rests on labeled layers."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,8 +11,15 @@ from torch import Tensor
 from models.scan import Scan
 from models.steps.grid import Box, bounding_box, grid_shape, resample, resample_labels
 
-Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Image, labels, measured -> logit (batch,)."""
+
+class Ensemble(Protocol):
+    """Networks that share what they pool from a scan's labeled layers, and weigh it each in its own way."""
+
+    def pool(self, image: Tensor, labels: Tensor) -> Tensor: ...
+
+    def logits(self, pooled: Tensor, measured: Tensor) -> Tensor: ...
+
+    def logit(self, pooled: Tensor, measured: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,10 +86,26 @@ def across(scan: Scan) -> float:
     return (1.0, float("nan"), 0.0)[axis]
 
 
-def classify(network: Network, case: Case, temperature: float) -> tuple[float, float]:
-    """The logit and the probability sigmoid(logit / temperature), temperature from validation persons."""
-    logit = network(case.image, case.labels, case.measured)[0].double()
-    return float(logit), float(torch.sigmoid(logit / temperature))
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A logit, its calibrated probability, and the ensemble's 2.5th and 97.5th percentile of it."""
+
+    logit: float
+    probability: float
+    lower: float
+    upper: float
+
+
+def classify(network: Ensemble, case: Case, temperature: float) -> Decision:
+    """Mean logit of the members and sigmoid(logit / temperature), calibrated on validation persons."""
+    pooled = network.pool(case.image, case.labels)
+    members = network.logits(pooled, case.measured)[:, 0].double()
+    logit = network.logit(pooled, case.measured)[0].double()
+    probability = torch.sigmoid(members / temperature).cpu().numpy()
+    lower, upper = np.percentile(probability, (2.5, 97.5))
+    return Decision(
+        float(logit), float(torch.sigmoid(logit / temperature)), float(lower), float(upper)
+    )
 
 
 def _channel(scan: Scan, name: str, box: Box, shape: tuple[int, int]) -> NDArray[np.float32]:

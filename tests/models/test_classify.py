@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from models.layer import analysis, concepts
 from models.phantom import PhantomRequest, synthesize
 from models.steps.classify import build_case
 
@@ -30,3 +31,13 @@ def test_what_lies_outside_the_field_of_a_fan_changes_nothing():
     assert torch.equal(plain.labels, other.labels)
     for before, after in zip(plain.image[0], other.image[0], strict=True):
         assert torch.equal(before[inside[0]], after[inside[0]])
+
+
+def test_the_probability_lies_inside_its_interval_over_the_ensemble():
+    phantom = synthesize(3, PhantomRequest((4, 96, 80), (0.6, 0.3, 0.4), shear_wave=True))
+    findings = analysis.run(phantom.scan)
+    (decision,) = findings.classifications
+    ends = [m for m in findings.measurements if m.quantity == concepts.PROBABILITY]
+    lower, upper = (item.value for item in ends)
+    assert [item.derivation for item in ends] == [concepts.LOWER, concepts.UPPER]
+    assert 0 <= lower < 100 * decision.outcomes[0][1] < upper <= 100
