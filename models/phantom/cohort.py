@@ -16,7 +16,6 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 ROOM = 10**6
 NOTHING_FIXED: Mapping[str, float] = MappingProxyType({})
-CONVEX_SHARE = 0.15
 ABSENT_SHARES = {1: 0.015, 2: 0.01, 3: 0.04, 4: 0.02, 5: 0.01}
 """Share of people without a layer; without deep fat both membranes lie on each other. A choice."""
 MERGED_SHARE, BROKEN_SHARE = 0.04, 0.04
@@ -39,7 +38,7 @@ class Protocol:
     """How sweeps are taken: each range in mm is drawn from evenly, per person.
 
     ``wide`` is the share of people drawn from far wider ranges than the usual, for training that must
-    survive images which are not the simulator's.
+    survive images which are not the simulator's. ``convex`` is the share scanned with a curved probe.
     """
 
     slices: int = 8
@@ -50,6 +49,7 @@ class Protocol:
     slice_mm: tuple[float, float] = (0.3, 1.0)
     shear_wave: bool = False
     wide: float = 0.0
+    convex: float = 0.15
 
 
 def varied_request(
@@ -74,7 +74,7 @@ def varied_request(
     # A little of the margin is given up before the protocol's range is left.
     depth = max(drawn["depth_mm"], needed, min(needed * margin, protocol.depth_mm[1]))
     height, width, column = depth, drawn["width_mm"], drawn["column_mm"]
-    convex = _happens(seed, "convex", CONVEX_SHARE)
+    convex = _happens(seed, "convex", protocol.convex)
     if convex:
         half = math.radians(reference()["probe.fan_half_deg"].draw(seed, "protocol.fan"))
         height, width = fan_size_mm(depth, factors["probe.radius_mm"], half)

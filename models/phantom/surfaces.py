@@ -65,6 +65,7 @@ def build_surfaces(
         mean = means[name]
         share = factors["anatomy.fat_variation" if name in FATS else "anatomy.membrane_variation"]
         field = smooth_field(stream(seed, f"surface.{name}"), grid, length)
+        field -= field.mean()  # the person's thickness is the mean of what the field shows
         thickness = mean * (1 + share * np.clip(field, -2.5, 2.5))
         if name == "deep_fat":  # the fascia lies oblique to the probe; the fat above takes it up
             thickness = thickness + _tilt_mm(grid, factors, float(surfaces[-1].mean()) + mean)

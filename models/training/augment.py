@@ -12,6 +12,9 @@ from models.layer.network import LAYERS
 from models.training.data import Sweep
 
 FATS, MUSCLE = (2, 4), 6
+PAINT_LOW = (0.0, 90.0, 20.0, 110.0, 20.0, 110.0, 30.0)
+PAINT_HIGH = (15.0, 220.0, 110.0, 250.0, 110.0, 250.0, 150.0)
+"""Gray levels of what is outside and of layers 1 to 6 where labels are painted."""
 
 
 class Draw:
@@ -51,8 +54,9 @@ def batch_of(
         image = torch.from_numpy(gray).float()[None]
         grays.append(functional.interpolate(image, crop, mode="bilinear", align_corners=False))
         shares.append(_shares(label, crop))
-    share = torch.cat(shares)
-    return _hide(*_appearance(torch.cat(grays), share, draw), draw)
+    image, share = _wave(torch.cat(grays), torch.cat(shares), draw)
+    image = torch.where(draw.some(count, 0.15) > 0, _painted(share, image.shape, draw), image)
+    return _hide(*_appearance(image, share, draw), draw)
 
 
 def _shares(label: NDArray[np.uint8], crop: tuple[int, int]) -> Tensor:
@@ -93,6 +97,47 @@ def _crop(
     missing = [(0, want - have) for want, have in zip(size, gray.shape[1:], strict=True)]
     below = (0, size[0] * fine - label.shape[0])
     return np.pad(gray, [(0, 0), *missing]), np.pad(label, [below, missing[1]])
+
+
+def _wave(image: Tensor, share: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Everything below the skin rises and falls along the probe, in a third of the samples.
+
+    Up to 20 rows and over 15 columns or more: layers wave more in some bodies than the simulator lets them.
+    """
+    count, slices, rows, columns = image.shape
+    points = int(draw.single.integers(3, 7))
+    coarse = draw.normal((count, 1, 1, points)) * draw.each(count, 0, 10) * draw.some(count, 0.33)
+    shift = functional.interpolate(coarse, (1, columns), mode="bicubic", align_corners=True)[
+        :, 0, 0
+    ]
+    row = torch.arange(rows, dtype=torch.float32)[None, :, None]
+    # From 5 to 45 rows the shift grows: skin stays where it is, and no tissue is folded over.
+    row = row + shift.clamp(-20, 20)[:, None] * ((row - 5) / 40).clamp(0, 1)
+    column = torch.arange(columns, dtype=torch.float32).expand(count, rows, columns)
+    place = torch.stack([2 * column / (columns - 1) - 1, 2 * row / (rows - 1) - 1], -1)
+    both = torch.cat([image, share], 1)
+    both = functional.grid_sample(both, place, padding_mode="border", align_corners=True)
+    return both[:, :slices], both[:, slices:]
+
+
+def _painted(share: Tensor, shape: Sequence[int], draw: Draw) -> Tensor:
+    """The labels themselves painted in gray levels of any scanner, with speckle: no texture, no lines.
+
+    What stays to tell layers by is their order and their echo, as in images of other machines.
+    """
+    count, slices, rows, columns = shape
+    low = torch.tensor(PAINT_LOW)[None, :, None, None]
+    high = torch.tensor(PAINT_HIGH)[None, :, None, None]
+    level = low + (high - low) * torch.rand((count, len(PAINT_LOW), 1, 1), generator=draw.generator)
+    plain = (share * level).sum(1, keepdim=True)
+    plain = (
+        plain + draw.each(count, -40, 40) * torch.linspace(0, 1, rows)[:, None]
+    )  # gain with depth
+    size = rows // int(draw.single.integers(1, 4)), columns // int(draw.single.integers(1, 3))
+    echo = draw.normal((2, count * slices, *size)).square().sum(0).clamp(min=1e-3)
+    speckle = functional.interpolate((8.7 * echo.log())[None], (rows, columns), mode="bilinear")
+    painted = plain + draw.each(count, 0.3, 3.0) * speckle.view(count, slices, rows, columns)
+    return painted.clamp(0, 255)
 
 
 def _appearance(image: Tensor, share: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:

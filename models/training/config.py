@@ -29,6 +29,7 @@ class SegmentConfig:
     batch: int
     crop: tuple[int, ...]
     wide: float
+    convex: float
     learning_rate: float
     weight_decay: float
     dice_share: float

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from models.training.augment import Draw
 from models.training.config import TrainingError
+from models.training.descent import Descent
 
 CHECKPOINT = "checkpoint.pt"
 Validate = Callable[[nn.Module], Sequence[float]]
@@ -38,8 +39,7 @@ class Running:
     """All that changes while a network is fitted, so all that a checkpoint holds."""
 
     network: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    descent: Descent
     draw: Draw
 
 
@@ -142,8 +142,7 @@ class Keeper:
         state = {
             "digests": dict(self.plan.digests),
             "network": running.network.state_dict(),
-            "optimizer": running.optimizer.state_dict(),
-            "schedule": running.schedule.state_dict(),
+            "descent": running.descent.state_dict(),
             "best": self._best,
             "losses": self.losses,
             "validations": [(item.step, item.dice) for item in self.validations],
@@ -165,8 +164,7 @@ class Keeper:
                     "name another --out, or remove the checkpoint to start over"
                 )
         running.network.load_state_dict(state["network"])
-        running.optimizer.load_state_dict(state["optimizer"])
-        running.schedule.load_state_dict(state["schedule"])
+        running.descent.load_state_dict(state["descent"])
         running.draw.generator.set_state(state["draw"])
         running.draw.single.bit_generator.state = json.loads(state["single"])
         torch.set_rng_state(state["torch"])

@@ -14,6 +14,7 @@ from models.phantom import Protocol
 from models.training.augment import Draw, batch_of
 from models.training.config import Config, SegmentConfig
 from models.training.data import Sweep, sweeps
+from models.training.descent import Descent
 from models.training.progress import Running
 
 
@@ -39,24 +40,19 @@ def simulated_sweeps(config: Config) -> list[Sweep]:
     """Training people of the configured cohort, part of them from wider ranges than the usual."""
     part = config.segment
     row_mm, column_mm = part.spacing_mm
-    protocol = Protocol(slices=part.slices, wide=part.wide)
+    protocol = Protocol(slices=part.slices, wide=part.wide, convex=part.convex)
     cohort = Cohort("train", config.cohort, part.volumes, protocol)
     return sweeps(cohort, (row_mm, column_mm), config.processes)
 
 
 def fit_segmentation(data: Sequence[Sweep], config: Config, keeper: Keeper | None = None) -> Fitted:
-    """Minimize ``segmentation_loss`` with AdamW on a one-cycle schedule."""
+    """Minimize ``segmentation_loss`` by ``Descent``."""
     part = config.segment
     torch.manual_seed(config.seed)
     network = SegmentationNetwork(part.neighbors, part.channels)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        network.parameters(), part.learning_rate, weight_decay=part.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, part.learning_rate, part.steps, pct_start=0.15
-    )
-    running = Running(network, optimizer, schedule, Draw(config.seed))
+    descent = Descent(network, part.learning_rate, part.weight_decay, part.steps)
+    running = Running(network, descent, Draw(config.seed))
     first = keeper.begin(running) if keeper else 0
     losses: list[float] = []
     words = "Fit segmentation, loss {task.fields[loss]:.3f}"
@@ -81,11 +77,7 @@ def _step(running: Running, data: Sequence[Sweep], part: SegmentConfig) -> float
     with torch.autocast("cpu", torch.bfloat16):
         scores = running.network(image.contiguous(memory_format=torch.channels_last))
     loss = segmentation_loss(scores.float(), target, part)
-    running.optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(running.network.parameters(), 5.0)
-    running.optimizer.step()
-    running.schedule.step()
+    running.descent.step(loss)
     return float(loss.detach())
 
 
