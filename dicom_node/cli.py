@@ -47,6 +47,10 @@ StudyUid = Annotated[
 ]
 Form = Literal["enhanced", "enhanced-apex", "multiframe", "frames", "frames-plain"]
 Encoding = Literal["explicit", "implicit", "rle", "jpeg", "jpeg-lossless", "j2k"]
+OtherWeights = Annotated[
+    Path | None,
+    typer.Option(help="Folder of other weights than the shipped.", exists=True, file_okay=False),
+]
 Analysis = Annotated[str, typer.Argument(metavar="ANALYSIS", help="Which analysis: layer.")]
 
 
@@ -183,9 +187,7 @@ def _train_site(data: Path, config: Path, settings: Settings, out: Path) -> None
 def bundle_export(
     analysis: Analysis,
     out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder of other weights than the shipped.", exists=True)
-    ] = None,
+    weights: OtherWeights = None,
 ) -> None:
     """Write the segmentation network as a MONAI bundle."""
     _known(analysis, "models.training")
@@ -214,6 +216,7 @@ def _told() -> Iterator[None]:
     except (
         import_module("models.training.config").TrainingError,
         import_module("models.analysis").WeightsError,
+        import_module("models.evaluation").EvaluationError,
     ) as error:
         raise SettingsError(str(error)) from error
 
@@ -235,14 +238,32 @@ def evaluate(
             help="Instead: what is learned when only every n-th slice has a mask; a table.",
         ),
     ] = False,
+    weights: OtherWeights = None,
+    summary: Annotated[
+        bool,
+        typer.Option(
+            "--summary", help="Only layers, thickness, decision, transfer: 7 CPU-minutes."
+        ),
+    ] = False,
+    seeds: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            help="Instead: spread over evaluation.json of other trainings (repeatable).",
+        ),
+    ] = None,
 ) -> None:
-    """Measure the shipped weights against planted truth: layers, thickness, decision, attribution."""
+    """Measure weights against planted truth (all: 25 CPU-minutes): layers, decision, attribution."""
     _known(analysis, "models.evaluation")
+    if sum((partial, bool(seeds), bool(weights or summary))) > 1:
+        raise typer.BadParameter("--partial, --seeds and --weights/--summary exclude each other")
     with _told():
         if partial:
             typer.echo(_call("models.training.partial:write_partial", out or Path("runs")))
+        elif seeds:
+            typer.echo(_call("models.evaluation.seeds:write_seeds", seeds, out or Path("runs")))
         else:
-            _call("models.evaluation:main", analysis, out, volumes)
+            _call("models.evaluation:main", analysis, out, volumes, weights, summary)
 
 
 @app.command()

@@ -90,7 +90,9 @@ def save(folder: Path, b_mode: Logistic, with_shear_wave: Logistic) -> None:
 
 
 def load(folder: Path) -> dict[str, Logistic]:
-    """Read what ``save`` wrote: ``pain_b`` and ``pain_bswe``."""
+    """Read what ``save`` wrote, ``pain_b`` and ``pain_bswe``; nothing where a folder of weights has none."""
+    if not (folder / FILE).exists():
+        return {}
     content = json.loads((folder / FILE).read_text(encoding="utf-8"))
     return {
         name: Logistic(tuple(item["mean"]), tuple(item["sd"]), tuple(item["weight"]), item["bias"])

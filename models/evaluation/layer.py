@@ -5,19 +5,26 @@ Everybody is examined once, by the steps of the node; all tables and figures com
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as View
-from scipy.special import expit
 
-from models.evaluation import baseline, figures, rule_tables, segmentation, shifts, text, transfer
+from models.evaluation import (
+    baseline,
+    figures,
+    rule_tables,
+    segmentation,
+    shifts,
+    summary,
+    text,
+    transfer,
+)
 from models.evaluation.cohort import Cohort, each, simulate
 from models.evaluation.decision import Group, Trial, prepare
 from models.evaluation.drivers import Bench, Result, try_rule
@@ -28,20 +35,17 @@ from models.evaluation.examination import (
     has_gate,
 )
 from models.evaluation.interventions import intervene
-from models.evaluation.metrics import auc, expected_calibration_error
-from models.evaluation.person import Person, examine
+from models.evaluation.person import examine
 from models.evaluation.rules import RULES
-from models.evaluation.tables import Table, mean, spread
-from models.layer.labels import SEGMENTS
-from models.layer.weights import Classifier, Weights, load_weights
+from models.evaluation.tables import Table
+from models.layer.weights import Weights, load_weights
 from models.phantom import Protocol, varied_request
 from models.phantom.cohort import Split
 from models.training.config import load as load_config
 
-Figures = dict[str, float]
 PARTS = ("segmentation", "shifts", "transfer", "rules", "text")
-FULL = 120
-"""Volumes per cohort of the published figures."""
+SUMMARY = ("segmentation", "transfer")
+"""What a spread over trainings needs."""
 MANY_PEOPLE = 100
 """From this many scans on, starting several processes pays."""
 ENOUGH = 20
@@ -91,7 +95,9 @@ def evaluate(plan: Plan, out: Path | None, console: Console) -> dict[str, list[f
     weights = load_weights(plan.folder)
     book = Book()
     cohorts = _cohorts(plan)
-    _summary(book, cohorts, weights, plan)
+    judge = summary.Judge(weights, baseline.load(plan.folder))
+    book.numbers, table = summary.figures(cohorts, judge)
+    book.tables.append(table)
     if "segmentation" in plan.parts:
         book.tables += segmentation.tables(cohorts)
         everybody = [item for cohort in cohorts for item in cohort]
@@ -126,73 +132,6 @@ def _seeds(plan: Plan, split: Split, number: int, count: int = 0) -> list[int]:
 
 def _processes(plan: Plan, people: int) -> int:
     return plan.processes if people >= MANY_PEOPLE else 1
-
-
-def _summary(
-    book: Book, cohorts: Sequence[Sequence[Examination]], weights: Weights, plan: Plan
-) -> None:
-    regressions = baseline.load(plan.folder)
-    rows = [of_cohort(cohort, weights, regressions) for cohort in cohorts]
-    book.numbers |= {name: [row[name] for row in rows] for name in rows[0]}
-    lines = [
-        (name, mean(values), spread(values), " / ".join(f"{value:.3f}" for value in values))
-        for name, values in book.numbers.items()
-    ]
-    note = (
-        "The shipped weights as they are: layers and thickness, and the decision on the rule they were "
-        "trained on (mixed)."
-    )
-    book.tables.append(
-        Table(
-            "summary",
-            "Summary",
-            note,
-            ("Figure", "Mean", "SD of cohorts", "Each cohort"),
-            tuple(lines),
-        )
-    )
-
-
-def of_cohort(
-    examined: Sequence[Examination],
-    weights: Weights,
-    regressions: Mapping[str, baseline.Logistic],
-) -> Figures:
-    """All figures of one cohort; NaN where it is too small for one."""
-    dice = np.stack([item.dice for item in examined])
-    error = np.stack([abs(item.thickness_error_mm) for item in examined])
-    found: Figures = {"Dice, mean of layers": mean([mean(row) for row in dice.T])}
-    for layer, segment in enumerate(SEGMENTS):
-        found[f"Dice, {segment.label}"] = mean(dice[:, layer])
-    for layer, segment in enumerate(SEGMENTS[:5]):
-        found[f"Thickness error mm, {segment.label}"] = mean(error[:, layer])
-    return found | _decision([item.person for item in examined], weights, regressions)
-
-
-def _decision(
-    people: Sequence[Person], weights: Weights, regressions: Mapping[str, baseline.Logistic]
-) -> Figures:
-    pain = np.array([person.pain for person in people])
-    found = {"AUC, planted latent": auc([person.latent for person in people], pain)}
-    pairs = (
-        ("B-mode", "pain_b", weights.pain_b),
-        ("B-mode + shear wave", "pain_bswe", weights.pain_bswe),
-    )
-    for words, name, classifier in pairs:
-        logit = _logits(classifier, people)
-        plain = baseline.plain_features(people, classifier.network.shear_wave)
-        found[f"AUC, {words}, network"] = auc(logit, pain)
-        found[f"AUC, {words}, logistic regression"] = auc(regressions[name].logits(plain), pain)
-        probability = expit(logit / classifier.temperature)
-        found[f"Calibration error, {words}"] = expected_calibration_error(probability, pain)
-    return found
-
-
-def _logits(classifier: Classifier, people: Sequence[Person]) -> NDArray[np.float64]:
-    pooled = torch.from_numpy(np.stack([person.pooled for person in people]))
-    measured = torch.from_numpy(np.stack([person.measured for person in people]))
-    with torch.inference_mode():
-        return np.asarray(classifier.network.logit(pooled, measured).numpy(), np.float64)
 
 
 def _shifts(book: Book, plan: Plan) -> None:
@@ -315,7 +254,10 @@ def _write(book: Book, plan: Plan, weights: Weights, out: Path, words: str) -> N
     out.mkdir(parents=True, exist_ok=True)
     content = {
         "weights_sha256": weights.sha256,
+        "statement": weights.statement,
         "volumes": plan.volumes,
+        "split": plan.split,
+        "cohorts": list(plan.cohorts),
         "figures": {
             name: [value if np.isfinite(value) else None for value in values]
             for name, values in book.numbers.items()

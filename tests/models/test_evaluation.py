@@ -13,13 +13,14 @@ from rich.console import Console
 
 from models.evaluation.examination import Change, changed, examine_in_full
 from models.evaluation.interventions import WHOLE, interventions
-from models.evaluation.layer import Plan, evaluate
+from models.evaluation.layer import SUMMARY, Plan, evaluate
 from models.evaluation.metrics import auc, auc_draws, mean_interval, ndcg, spearman
 from models.evaluation.shifts import CHANGES, UNCHANGED
 from models.evaluation.text import BESIDE, INSIDE, write
 from models.evaluation.transfer import Abroad
 from models.evaluation.transfer import table as transfer_table
 from models.layer.labels import SEGMENTS
+from models.layer.weights import load_weights, save_weights
 from models.phantom import Protocol, person_seed, synthesize, varied_request
 from models.phantom.factors import reference
 
@@ -59,6 +60,33 @@ def test_every_part_has_its_table(written: Path) -> None:
     assert tables["shifts"]["rows"][0]["Change"] == 0
     assert {row["Rule"] for row in tables["drivers_b"]["rows"]} >= {"none"}
     assert found["weights_sha256"] in (SHIPPED / "weights.toml").read_text(encoding="utf-8")
+
+
+def test_a_summary_of_other_weights_has_the_same_keys_for_what_it_holds(
+    written: Path, tmp_path: Path
+) -> None:
+    weights = load_weights(SHIPPED)
+    weights.pain_b.network.bias.add_(1.0)
+    save_weights(tmp_path, weights)
+    plan = Plan(tmp_path, 1, protocol=SMALL, split="validation", cohorts=(90,), parts=SUMMARY)
+    evaluate(plan, tmp_path / "out", Console(quiet=True))
+    full, other = (
+        json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+        for folder in (written, tmp_path / "out")
+    )
+    assert other["weights_sha256"] in (tmp_path / "weights.toml").read_text(encoding="utf-8")
+    assert other["weights_sha256"] != full["weights_sha256"]
+    assert other.keys() == full.keys()
+    assert other["figures"].keys() == full["figures"].keys()
+    assert other["tables"].keys() == {
+        "summary", "dice", "thickness", "absent", "confidence", "order", "transfer", "gate",
+    }  # fmt: skip
+    for name, table in other["tables"].items():
+        if table["rows"]:
+            assert table["rows"][0].keys() == full["tables"][name]["rows"][0].keys()
+    assert "have no gate" in other["tables"]["gate"]["note"]
+    assert "no regression" in other["tables"]["summary"]["note"]
+    assert other["figures"]["AUC, B-mode, logistic regression"] == [None]
 
 
 def test_text_outside_the_valid_pixels_changes_nothing(written: Path) -> None:
