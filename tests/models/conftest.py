@@ -25,6 +25,7 @@ steps = 40
 batch = 4
 crop = [64, 32]
 wide = 0.0
+convex = 0.0
 learning_rate = 0.01
 weight_decay = 0.0001
 dice_share = 0.5

@@ -38,6 +38,7 @@ learning_rate = 0.01
 weight_decay = 0.0001
 dice_share = 0.5
 wide = 0.3
+convex = 0.2
 [pain]
 volumes = 6
 validation_volumes = 5
