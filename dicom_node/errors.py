@@ -1,4 +1,4 @@
-"""Everything that can go wrong.
+"""Everything that can go wrong; what keeps a study from being analyzed carries the reason that is sent back.
 
 NodeError
  |- SettingsError            a key, its file, the allowed values           exit code 2
@@ -7,16 +7,23 @@ NodeError
  |   |- Mismatch             0xA900   |- DuplicateInstance   0xC001
  |   |- StoreFull            0xA700
  |- StudyError               instances that cannot become a Scan
- |   |- GeometryUnknown      |- UnsupportedPixels   |- Incomplete
+ |   |- NotUltrasound        |- GeometryUnknown     |- Incomplete
+ |   |- UnsupportedPixels    |- TooLarge
  |- AnalysisError            |- WeightsMismatch
  |- ExamplesError            DICOM that cannot become training examples
  |- ReportError              an object that cannot be written rightly
+ |   |- NotConformant        it was written, and did not pass its check     a dead letter
+ |   |- PatientsDiffer       the instances of a study name several patients
  |- DeliveryError            a destination did not take the results
      |- Unreachable          retried                 |- Busy         retried (0xA7xx)
      |- Declined             a dead letter (0xA9xx, 0xCxxx)
 
 Statuses: PS3.4 table B.2-1. Each error keeps the UIDs of what it is about; none holds patient data.
 """
+
+from typing import Any
+
+from dicom_node import reasons
 
 
 class NodeError(Exception):
@@ -68,7 +75,9 @@ class StoreFull(Refused):
 
 
 class StudyError(NodeError):
-    """The instances of a study cannot become a Scan."""
+    """The instances of a study cannot become a Scan; ``code`` is the reason that is sent back."""
+
+    code = reasons.UNDECODABLE
 
     def __init__(self, study_uid: str, reason: str) -> None:
         super().__init__(study_uid, reason)
@@ -79,16 +88,32 @@ class StudyError(NodeError):
         return f"study {self.study_uid}: {self.reason}"
 
 
+class NotUltrasound(StudyError):
+    """The instance is no image, or an image of another modality."""
+
+    code = reasons.NOT_ULTRASOUND
+
+
 class GeometryUnknown(StudyError):
     """A distance is needed that neither the object nor the configuration gives."""
+
+    code = reasons.NO_GEOMETRY
 
 
 class UnsupportedPixels(StudyError):
     """The pixels cannot be decoded, or are of a kind no analysis takes."""
 
 
+class TooLarge(UnsupportedPixels):
+    """Decoding would take more memory than the settings allow; found before anything is decoded."""
+
+    code = reasons.TOO_LARGE
+
+
 class Incomplete(StudyError):
     """Frames are missing, or there are too few for a volume."""
+
+    code = reasons.INCOMPLETE
 
 
 class AnalysisError(NodeError):
@@ -105,6 +130,18 @@ class ExamplesError(NodeError):
 
 class ReportError(NodeError):
     """A result cannot be written as a right DICOM object."""
+
+
+class PatientsDiffer(ReportError):
+    """The instances of one study name several patients, so that no result can be told whose it is."""
+
+
+class NotConformant(ReportError):
+    """Objects were written that may not leave the node; ``written`` are all of the study, with verdicts."""
+
+    def __init__(self, sentence: str, written: tuple[Any, ...] = ()) -> None:
+        super().__init__(sentence)
+        self.written = written
 
 
 class DeliveryError(NodeError):

@@ -87,6 +87,30 @@ class Receive:
     )
 
 
+LARGEST_MIB = 4096
+"""32 sweeps of 128 frames of 512 x 512 as float32; fits into a machine of 8 GB with all else that runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assemble:
+    """[assemble]: how much of a study is decoded."""
+
+    largest_mib: int = _key(
+        LARGEST_MIB,
+        "memory for all scans of one study; what claims to be larger is refused undecoded",
+        _between(1, 1 << 20),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """[report]: what is said of a study that cannot be analyzed."""
+
+    refusals: bool = _key(
+        True, "answer it with a report that says why; false where whole archives are pushed here"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Destination:
     """[[destinations]]: a Storage SCP that gets the results."""
@@ -95,6 +119,7 @@ class Destination:
     ae_title: str = _key("", "the archive's AE title", AE_TITLE)
     host: str = _key("", "the archive's address", NOT_EMPTY)
     port: int = _key(104, "the archive's port; 104 is what most archives use", _between(1, 65535))
+    refusals: bool = _key(True, "also reports that say why a study was not analyzed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +176,9 @@ class Settings:
 
     node: Node = field(default_factory=Node)
     receive: Receive = field(default_factory=Receive)
+    assemble: Assemble = field(default_factory=Assemble)
     analyze: Analyze = field(default_factory=Analyze)
+    report: Report = field(default_factory=Report)
     destinations: tuple[Destination, ...] = ()
     sources: tuple[Source, ...] = ()
 

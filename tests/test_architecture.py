@@ -11,13 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SEAM = "models.scan models.findings models.analysis"
-BASE = "dicom_node.__version__ dicom_node.settings dicom_node.errors"
+BASE = "dicom_node.__version__ dicom_node.settings dicom_node.errors dicom_node.reasons"
 CARRY = f"{BASE} dicom_node.index dicom_node.study {SEAM} pydicom"
 VERBS = (
     "dicom_node.receive dicom_node.assemble dicom_node.analyze dicom_node.report dicom_node.deliver"
 )
 ALLOWED = {
-    "dicom_node.errors": "",
+    "dicom_node.reasons": "",
+    "dicom_node.errors": "dicom_node.reasons",
     "dicom_node.settings": "dicom_node.errors",
     "dicom_node.index": f"{BASE} dicom_node.study dbos",
     "dicom_node.migrations": "dicom_node.index",

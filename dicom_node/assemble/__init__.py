@@ -14,12 +14,13 @@ from dicom_node.assemble.instances import malformed, read
 from dicom_node.assemble.pairing import pair
 from dicom_node.assemble.placement import Placed, place
 from dicom_node.assemble.scans import assemble_scan, declaration
-from dicom_node.errors import StudyError
-from dicom_node.settings import Source
+from dicom_node.errors import NotUltrasound, StudyError
+from dicom_node.settings import LARGEST_MIB, Source
 from dicom_node.study import Acquisition, StoredInstance, Study, Unused
 
 __all__ = ["assemble_study"]
 
+LARGEST_BYTES = LARGEST_MIB * 2**20
 AMBIGUOUS = "several elasticity maps lie on the grid of one B-mode volume"
 
 
@@ -29,6 +30,7 @@ class _Desk:
 
     study_uid: str
     sources: Sequence[Source]
+    largest_bytes: int
     failures: list[tuple[Unused, StudyError]] = field(default_factory=list)
 
     def put_aside(self, stack: Stack, error: StudyError) -> None:
@@ -40,19 +42,25 @@ class _Desk:
 
 
 def assemble_study(
-    study_uid: str, generation: int, instances: Sequence[StoredInstance], sources: Sequence[Source]
+    study_uid: str,
+    generation: int,
+    instances: Sequence[StoredInstance],
+    sources: Sequence[Source],
+    largest_bytes: int = LARGEST_BYTES,
 ) -> Study:
     """Make all Scans that the instances of one study give; the order of ``instances`` does not matter.
 
     Every instance ends in a Scan or in ``Study.unused`` with a reason. B-mode and elasticity on one grid are
-    channels of one Scan. ``sources`` fill in geometry that no object states. When not one Scan can be
-    made, raises the StudyError (Incomplete, UnsupportedPixels, GeometryUnknown or itself) that is the cause.
+    channels of one Scan. ``sources`` fill in geometry that no object states. All Scans together take at most
+    ``largest_bytes``; a sweep for which there is no room is unused. When not one Scan can be made, raises the
+    StudyError that is the cause (NotUltrasound, GeometryUnknown, UnsupportedPixels, TooLarge, Incomplete, or
+    itself).
     """
     with warnings.catch_warnings():
         # pydicom warns of odd headers by quoting their values, and those can be a patient's.
         warnings.simplefilter("ignore")
-        desk = _Desk(study_uid, sources)
-        images, rejected = read(study_uid, instances)
+        desk = _Desk(study_uid, sources, largest_bytes)
+        images, rejected = read(study_uid, instances, largest_bytes)
         stacks, unclear = group(study_uid, images)
         placed = _place_all(desk, stacks)
         tissue = [item for item in placed if item.stack.kind == "b-mode"]
@@ -95,17 +103,19 @@ def _acquire(
     desk: _Desk, tissue: Sequence[Placed], partners: dict[int, Placed]
 ) -> tuple[Acquisition, ...]:
     acquisitions = []
+    left_bytes = desk.largest_bytes
     for number, item in enumerate(tissue):
         elastic = partners.get(number)
         try:
             declared = desk.declared(elastic.stack if elastic else item.stack)
-            made = assemble_scan(desk.study_uid, item, elastic, declared)
+            made = assemble_scan(desk.study_uid, item, elastic, declared, left_bytes)
         except StudyError as error:
             desk.put_aside(item.stack, error)
             if elastic:
                 desk.put_aside(elastic.stack, StudyError(desk.study_uid, "its B-mode was not used"))
             continue
         acquisitions.append(made.acquisition)
+        left_bytes -= made.acquisition.scan.voxels.nbytes
         if elastic and made.left_out:
             desk.put_aside(elastic.stack, StudyError(desk.study_uid, made.left_out))
     return tuple(acquisitions)
@@ -115,7 +125,7 @@ def _cause(
     study_uid: str, rejected: Sequence[StudyError], failures: Sequence[StudyError]
 ) -> StudyError:
     """A damaged instance before the gap that it leaves, and both before what is no ultrasound at all."""
-    damaged = [error for error in rejected if type(error) is not StudyError]
+    damaged = [error for error in rejected if type(error) not in (StudyError, NotUltrasound)]
     return next(iter((*damaged, *failures)), StudyError(study_uid, "the study has no instances"))
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from dicom_node.errors import StudyError, UnsupportedPixels
+from dicom_node.errors import NotUltrasound, StudyError, TooLarge, UnsupportedPixels
 from dicom_node.study import StoredInstance, Unused
 
 # What pydicom, its decoders and Python raise on malformed data. Nothing broader: a fault of ours must show.
@@ -34,9 +35,9 @@ MALFORMED = (
     struct.error,
     zlib.error,
 )
-# 2 GiB of float32 hold 2,000 frames of 512 x 512. What asks for more is no sweep of a probe.
-MAX_SCAN_BYTES = 2 * 1024**3
 MAX_FRAMES = 65_535
+# Lossless codes shrink an echo by three, lossy ones by fifty; what shrinks by more than this holds no image.
+MAX_EXPANSION = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +95,7 @@ class Frame:
 
 
 def read(
-    study_uid: str, stored: Sequence[StoredInstance]
+    study_uid: str, stored: Sequence[StoredInstance], largest_bytes: int
 ) -> tuple[list[Instance], list[tuple[Unused, StudyError]]]:
     """The ultrasound images in a fixed order, and what every other instance is."""
     images: list[Instance] = []
@@ -102,7 +103,7 @@ def read(
     for item in {one.sop_instance_uid: one for one in stored}.values():
         try:
             with malformed(study_uid, "the header cannot be read"):
-                images.append(_image(study_uid, item))
+                images.append(_image(study_uid, item, largest_bytes))
         except StudyError as error:
             others.append((Unused(item.sop_instance_uid, error.reason), error))
     with malformed(study_uid, "series and instance numbers cannot be read"):
@@ -121,8 +122,12 @@ def malformed(study_uid: str, what: str) -> Iterator[None]:
         raise UnsupportedPixels(study_uid, f"{what} ({type(error).__name__})") from None
 
 
-def _image(study_uid: str, stored: StoredInstance) -> Instance:
+def _image(study_uid: str, stored: StoredInstance, largest_bytes: int) -> Instance:
     """The header of an ultrasound image. Raises StudyError saying what else the file is."""
+    if read_file_meta_info(stored.path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        # Its size cannot be bounded before it is inflated, and no scanner sends it.
+        name = DeflatedExplicitVRLittleEndian.name
+        raise UnsupportedPixels(study_uid, f"transfer syntax {name} is not taken")
     header = dcmread(stored.path, stop_before_pixels=True)
     if str(header.get("SOPInstanceUID") or "") != stored.sop_instance_uid:
         # A damaged file can "read" as an empty data set, so the UID proves that reading worked.
@@ -131,31 +136,32 @@ def _image(study_uid: str, stored: StoredInstance) -> Instance:
         raise StudyError(study_uid, "the instance belongs to another study")
     kind = UID(str(header.get("SOPClassUID") or "")).name
     if not header.get("Rows") or not header.get("Columns"):
-        raise StudyError(study_uid, f"no image: {kind}")
+        raise NotUltrasound(study_uid, f"no image: {kind}")
     if header.get("Modality") != "US" and not header.get("SequenceOfUltrasoundRegions"):
-        raise StudyError(study_uid, f"no ultrasound: {kind}")
+        raise NotUltrasound(study_uid, f"no ultrasound: {kind}")
     instance = Instance(stored, header)
     _ = instance.sort_key  # raises here, where the instance is known, if a number is none
-    _check_size(study_uid, instance)
+    _check_size(study_uid, instance, largest_bytes)
     return instance
 
 
-def _check_size(study_uid: str, instance: Instance) -> None:
+def _check_size(study_uid: str, instance: Instance, largest_bytes: int) -> None:
     """Refuse what cannot be decoded in bounded memory, before anything is allocated for it."""
     header, frames = instance.header, instance.frame_count
     pixels = int(header.Rows) * int(header.Columns) * frames
-    if not 1 <= frames <= MAX_FRAMES or pixels * 4 > MAX_SCAN_BYTES:
-        reason = f"{header.Rows} rows x {header.Columns} columns x {frames} frames is too large"
-        raise UnsupportedPixels(study_uid, f"{reason}: at most {MAX_SCAN_BYTES >> 30} GiB decoded")
-    syntax = header.file_meta.TransferSyntaxUID
-    if syntax == DeflatedExplicitVRLittleEndian:
-        # Its size cannot be bounded before it is inflated, and no scanner sends it.
-        raise UnsupportedPixels(study_uid, f"transfer syntax {syntax.name} is not taken")
-    if not syntax.is_compressed:
-        bits = pixels * int(header.SamplesPerPixel) * int(header.BitsAllocated)
-        if header.PhotometricInterpretation == "YBR_FULL_422":
-            bits = bits * 2 // 3
-        if bits // 8 > instance.stored.path.stat().st_size:
-            raise UnsupportedPixels(
-                study_uid, "pixel data are cut off: the file is shorter than its image"
-            )
+    size = f"{header.Rows} rows x {header.Columns} columns x {frames} frames"
+    if not 1 <= frames <= MAX_FRAMES or pixels * 4 > largest_bytes:
+        limit = f"at most {largest_bytes >> 20} MiB decoded"
+        raise TooLarge(study_uid, f"{size} is too large: {limit}")
+    bits = pixels * int(header.SamplesPerPixel) * int(header.BitsAllocated)
+    file_bytes = instance.stored.path.stat().st_size
+    if header.file_meta.TransferSyntaxUID.is_compressed:
+        if bits // 8 > MAX_EXPANSION * file_bytes:
+            raise TooLarge(study_uid, f"{size} out of a file of {file_bytes} bytes is no image")
+        return
+    if header.PhotometricInterpretation == "YBR_FULL_422":
+        bits = bits * 2 // 3
+    if bits // 8 > file_bytes:
+        raise UnsupportedPixels(
+            study_uid, "pixel data are cut off: the file is shorter than its image"
+        )

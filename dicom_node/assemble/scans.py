@@ -7,11 +7,11 @@ import numpy as np
 from pydicom import Dataset
 
 from dicom_node.assemble.elasticity import decode_speed
-from dicom_node.assemble.instances import MAX_SCAN_BYTES, Frame, Instance, malformed
+from dicom_node.assemble.instances import Frame, Instance, malformed
 from dicom_node.assemble.pixels import Gray, decode_gray, decoder
 from dicom_node.assemble.placement import Placed
 from dicom_node.assemble.regions import beside_fan
-from dicom_node.errors import StudyError, UnsupportedPixels
+from dicom_node.errors import StudyError, TooLarge, UnsupportedPixels
 from dicom_node.settings import Source as Declaration
 from dicom_node.study import Acquisition
 from models.scan import Scan
@@ -57,17 +57,23 @@ def declaration(instance: Instance, sources: Sequence[Declaration]) -> Declarati
 
 
 def assemble_scan(
-    study_uid: str, tissue: Placed, elastic: Placed | None, declared: Declaration | None
+    study_uid: str,
+    tissue: Placed,
+    elastic: Placed | None,
+    declared: Declaration | None,
+    largest_bytes: int,
 ) -> Assembled:
     """Decode the B-mode and its elasticity map into one Scan.
 
-    A map that cannot become m/s for certain is left out with its reason, the B-mode stays. Raises
-    UnsupportedPixels when the B-mode cannot be decoded or shows nothing, Incomplete when frames are missing.
+    A map that cannot become m/s for certain is left out with its reason, the B-mode stays. Raises TooLarge
+    before anything is decoded that takes more than ``largest_bytes``, UnsupportedPixels when the B-mode
+    cannot be decoded or shows nothing, Incomplete when frames are missing.
     """
     shape = tissue.stack.shape
     count = 3 if elastic else 1
-    if 4 * count * int(np.prod(shape)) > MAX_SCAN_BYTES:
-        raise UnsupportedPixels(study_uid, f"more than {MAX_SCAN_BYTES >> 30} GiB decoded")
+    if (needed := 4 * count * int(np.prod(shape))) > largest_bytes:
+        room = f"{needed >> 20} MiB decoded, and {largest_bytes >> 20} MiB are left for it"
+        raise TooLarge(study_uid, f"the sweep is too large: {room}")
     voxels = np.zeros((count, *shape), np.float32)
     gray = decode_gray(study_uid, tissue.stack, voxels[0])
     if gray.levels.min() == gray.levels.max():
