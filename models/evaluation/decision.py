@@ -14,6 +14,7 @@ from models.evaluation.metrics import (
     auc,
     auc_draws,
     bootstrap_weights,
+    calibration_error_if_calibrated,
     expected_calibration_error,
     pearson,
 )
@@ -84,7 +85,8 @@ class Decision:
     change       AUC of network less regression, mean and 95 % interval (paired bootstrap).
     like_latent  correlation of the logit with the latent.
     like_other   largest absolute correlation of the logit with a factor that the rule does not use.
-    probability  calibrated, of all seeds, beside ``pain``.
+    if_calibrated  calibration error of a calibrated network: mean, 2.5th, 97.5th percentile (seed, 3).
+    probability  calibrated, of all seeds, beside ``pain``; the test people in the same order for each.
     """
 
     rule: str
@@ -94,6 +96,7 @@ class Decision:
     network: Floats
     change: tuple[float, float, float]
     calibration_error: Floats
+    if_calibrated: Floats
     like_latent: Floats
     like_other: Floats
     probability: Floats
@@ -165,6 +168,7 @@ def decide(trial: Trial, rule: str, channels: str, fits: Sequence[Fit]) -> Decis
                 for said, item in zip(probability, fits, strict=True)
             ]
         ),
+        np.array([calibration_error_if_calibrated(said) for said in probability]),
         np.array([pearson(item.logit, item.latent) for item in fits]),
         np.array([_like_other(trial, rule, item) for item in fits]),
         np.concatenate(probability),

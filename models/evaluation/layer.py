@@ -17,6 +17,7 @@ from rich.table import Table as View
 
 from models.evaluation import (
     baseline,
+    calibration,
     figures,
     rule_tables,
     segmentation,
@@ -97,10 +98,11 @@ def evaluate(plan: Plan, out: Path | None, console: Console) -> dict[str, list[f
     cohorts = _cohorts(plan)
     judge = summary.Judge(weights, baseline.load(plan.folder))
     book.numbers, table = summary.figures(cohorts, judge)
-    book.tables.append(table)
+    everybody = [item for cohort in cohorts for item in cohort]
+    told = summary.said_of([item.person for item in everybody], judge)
+    book.tables += [table, calibration.own_table(told)]
     if "segmentation" in plan.parts:
         book.tables += segmentation.tables(cohorts)
-        everybody = [item for cohort in cohorts for item in cohort]
         book.refused.append(("simulated people", [item.refusal for item in everybody]))
         book.pictures |= figures.of_segmentation(segmentation.overlap(everybody))
     for part, add in ADDERS.items():
@@ -180,6 +182,8 @@ def _rules(
             for group, words in ((trial.train, "train"), (trial.test, "test people"))
         )
         book.tables += rule_tables.tables(results, f"{sizes}.")
+        decisions = [item for result in results for item in result.decisions]
+        book.tables.append(calibration.rules_table(decisions, len(trial.test.people)))
         book.pictures |= figures.of_rules(results)
     if "text" in plan.parts:
         book.tables.append(text.table(trial, _readers(plan, trial)))

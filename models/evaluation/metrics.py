@@ -28,17 +28,30 @@ def auc(scores: Numbers, labels: Numbers) -> float:
     return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
-def expected_calibration_error(probabilities: Numbers, labels: Numbers, bins: int = 10) -> float:
+def bin_members(probabilities: Numbers, bins: int = 10) -> NDArray[np.float64]:
+    """1 where a prediction falls into a bin of equal width, else 0: (prediction, bin)."""
+    place = np.minimum((np.asarray(probabilities, float) * bins).astype(int), bins - 1)
+    return np.eye(bins)[place]
+
+
+def expected_calibration_error(probabilities: Numbers, labels: Numbers) -> float:
     """Mean distance of predicted from observed frequency over bins of equal width, weighted by size."""
-    probability, label = np.asarray(probabilities, float), np.asarray(labels, float)
-    member = np.minimum((probability * bins).astype(int), bins - 1)
-    gaps = [
-        abs(probability[member == bin_].mean() - label[member == bin_].mean())
-        * (member == bin_).mean()
-        for bin_ in range(bins)
-        if (member == bin_).any()
-    ]
-    return float(sum(gaps))
+    rest = np.asarray(probabilities, float) - np.asarray(labels, float)
+    return float(abs(rest @ bin_members(probabilities)).sum() / len(rest))
+
+
+def calibration_error_if_calibrated(
+    probabilities: Numbers, seed: int = 0
+) -> tuple[float, float, float]:
+    """The error that labels drawn from these very probabilities show: mean, 2.5th, 97.5th percentile."""
+    probability, member = np.asarray(probabilities, float), bin_members(probabilities)
+    generator = np.random.default_rng(seed)
+    errors = []
+    for _ in range(REPEATS):
+        drawn = generator.random(len(probability)) < probability
+        errors.append(abs((probability - drawn) @ member).sum() / len(probability))
+    low, high = np.percentile(errors, (2.5, 97.5))
+    return float(np.mean(errors)), float(low), float(high)
 
 
 def spearman(first: Numbers, second: Numbers) -> float:

@@ -29,6 +29,7 @@ def _decisions(results: Sequence[Result], channels: str, people: str) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for decision in _of(results, channels):
         middle, low, high = decision.change
+        null = decision.if_calibrated.mean(0)
         rows.append(
             (
                 _plain(decision.rule),
@@ -37,6 +38,7 @@ def _decisions(results: Sequence[Result], channels: str, people: str) -> Table:
                 plus_minus(decision.network),
                 f"{middle:+.3f} ({between(low, high)})",
                 plus_minus(decision.calibration_error),
+                f"{null[0]:.3f} ({null[1]:.3f} to {null[2]:.3f})",
             )
         )
     return Table(
@@ -44,7 +46,8 @@ def _decisions(results: Sequence[Result], channels: str, people: str) -> Table:
         f"Decision, {channels}",
         f"AUC by planted rule, mean and SD over draws of the labels; {people} The latent's AUC is what is "
         "possible, as labels are noisy. The difference of network and regression has a 95 % interval by "
-        "paired bootstrap over test people.",
+        "paired bootstrap over test people. Beside the calibration error of a draw stands what labels drawn "
+        "from the told probabilities would show: mean and 95 % range of one draw.",
         (
             "Rule",
             "Possible",
@@ -52,6 +55,7 @@ def _decisions(results: Sequence[Result], channels: str, people: str) -> Table:
             "Network",
             "Network less regression (95 %)",
             "Calibration error",
+            "If calibrated (95 %)",
         ),
         tuple(rows),
     )

@@ -9,8 +9,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from models.evaluation import baseline
+from models.evaluation.calibration import Said, once
 from models.evaluation.examination import Examination
-from models.evaluation.metrics import auc, expected_calibration_error
+from models.evaluation.metrics import (
+    auc,
+    calibration_error_if_calibrated,
+    expected_calibration_error,
+)
 from models.evaluation.person import Person
 from models.evaluation.tables import Table, mean, spread
 from models.layer.labels import SEGMENTS
@@ -83,7 +88,18 @@ def _decision(people: Sequence[Person], judge: Judge) -> Figures:
         )
         probability = expit(logit / classifier.temperature)
         found[f"Calibration error, {words}"] = expected_calibration_error(probability, pain)
+        calibrated, _, _ = calibration_error_if_calibrated(probability)
+        found[f"Calibration error if calibrated, {words}"] = calibrated
     return found
+
+
+def said_of(people: Sequence[Person], judge: Judge) -> list[Said]:
+    """What the weights tell of people and what is true, once per kind of network."""
+    pain = np.array([person.pain for person in people])
+    return [
+        once(words, expit(logits(classifier, people) / classifier.temperature), pain)
+        for words, _, classifier in judge.classifiers
+    ]
 
 
 def logits(classifier: Classifier, people: Sequence[Person]) -> Floats:
