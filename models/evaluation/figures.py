@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.evaluation.decision import CHANNELS, Decision
 from models.evaluation.drivers import Result, home
+from models.evaluation.metrics import expected_calibration_error
 from models.evaluation.segmentation import Overlap
 from models.evaluation.shifts import MOST_LOSS, UNCHANGED, Shift
 from models.evaluation.tables import mean, spread
@@ -135,10 +136,10 @@ def _thickness(data: Overlap) -> Picture:
 def _confidence(data: Overlap) -> Picture:
     picture, axes = _new(5.6, 5.2)
     for layer, color in enumerate(COLORS):
-        said, true = data.confidence[:, layer], data.dice[:, layer]
+        said, true = data.confidence[:, layer], data.found_dice[:, layer]
         label = SEGMENTS[layer].label
         axes.scatter(said, true, s=9, color=color, edgecolors=EDGE, linewidths=0.3, label=label)
-    said, true = data.confidence.ravel(), data.dice.ravel()
+    said, true = data.confidence.ravel(), data.found_dice.ravel()
     known = np.isfinite(said) & np.isfinite(true)
     said, true = said[known], true[known]
     if len(said) > BINS:
@@ -154,7 +155,8 @@ def _confidence(data: Overlap) -> Picture:
     axes.set_xlabel("Dice the segmentation expects")
     axes.set_ylabel("True Dice")
     axes.legend(fontsize=8, frameon=False, loc="upper left")
-    return _titled(picture, axes, "Does it know how good it is?")
+    words = f"Does it know how good it is?\n({data.invented.sum()} invented layers lie at 0, below the frame)"
+    return _titled(picture, axes, words)
 
 
 def _auc(results: Sequence[Result]) -> Picture:
@@ -207,8 +209,7 @@ def _calibration(decisions: Sequence[Decision]) -> Picture:
         bin_ = np.minimum((said * 10).astype(int), 9)
         used = [b for b in range(10) if (bin_ == b).sum() >= BINS]
         x, y = ([float(values[bin_ == b].mean()) for b in used] for values in (said, true))
-        error = mean([mean(item.calibration_error) for item in items])
-        label = f"{channels}, calibration error {error:.3f} (mean of rules)"
+        label = f"{channels}, calibration error {expected_calibration_error(said, true):.3f}"
         axes.plot(x, y, "o-", color=color, ms=5, lw=1.2, label=label)
     axes.plot([0, 1], [0, 1], color=FAINT, lw=0.8, ls="--")
     axes.set_xlabel("Probability of pain, as told")

@@ -18,10 +18,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Overlap:
-    """Of all people: Dice and predicted Dice (person, layer); true thickness and its error in mm."""
+    """Of all people, (person, layer): overlap, true thickness and its error in mm.
+
+    dice, found_dice  of the layers that the image shows, of those that were found (0 where it shows none).
+    confidence        predicted Dice of those that were found.
+    invented          found, but not there.
+    """
 
     dice: Floats
+    found_dice: Floats
     confidence: Floats
+    invented: NDArray[np.bool_]
     true_mm: Floats
     error_mm: Floats
 
@@ -30,7 +37,9 @@ def overlap(people: Sequence[Examination]) -> Overlap:
     """Stack what the figures show."""
     return Overlap(
         np.stack([item.dice for item in people]),
+        np.stack([np.where(item.found, item.person.dice, np.nan) for item in people]).astype(float),
         np.stack([item.confidence for item in people]),
+        np.stack([item.found & ~item.there for item in people]),
         np.stack([item.person.true_thickness_mm for item in people]).astype(float),
         np.stack([item.thickness_error_mm for item in people]),
     )
@@ -144,29 +153,39 @@ def _absent(people: Sequence[Examination]) -> Table:
 
 def _confidence(people: Sequence[Examination]) -> Table:
     data = overlap(people)
-    rows = []
-    for layer, name in enumerate(NAMES):
-        true, said = data.dice[:, layer], data.confidence[:, layer]
-        both = np.isfinite(true) & np.isfinite(said)
-        rows.append(
-            (
-                name,
-                spearman(said, true),
-                mean(said[both] - true[both]),
-                mean(abs(said[both] - true[both])),
-                int(both.sum()),
-            )
-        )
-    true, said = data.dice.ravel(), data.confidence.ravel()
-    both = np.isfinite(true) & np.isfinite(said)
-    gap = said[both] - true[both]
-    rows.append(("All layers pooled", spearman(said, true), mean(gap), mean(abs(gap)), len(gap)))
+    rows = [(name, *_foresight(data, layer)) for layer, name in enumerate(NAMES)]
+    rows.append(("All layers pooled", *_foresight(data, slice(None))))
     return Table(
         "confidence",
         "Predicted Dice",
-        "Dice that the segmentation expects of itself against the true one, over scans.",
-        ("Layer", "Spearman", "Predicted less true", "Mean |difference|", "Scans"),
+        "Dice that the segmentation expects of itself against the true one, of the layers that it found in "
+        "the scans. One that the image does not show was invented and counts with a true Dice of 0; one that "
+        "was missed has no predicted Dice and does not count.",
+        (
+            "Layer",
+            "Spearman",
+            "Predicted less true",
+            "Mean |difference|",
+            "Scans",
+            "Invented",
+            "Predicted Dice of these",
+        ),
         tuple(rows),
+    )
+
+
+def _foresight(data: Overlap, layer: int | slice) -> tuple[float, float, float, int, int, float]:
+    """Rank correlation, bias and mean size of the difference, count; how many invented, and what was said."""
+    said, true = data.confidence[:, layer], data.found_dice[:, layer]
+    invented = data.invented[:, layer]
+    gap = (said - true)[np.isfinite(said) & np.isfinite(true)]
+    return (
+        spearman(said, true),
+        mean(gap),
+        mean(abs(gap)),
+        len(gap),
+        int(invented.sum()),
+        mean(said[invented]),
     )
 
 

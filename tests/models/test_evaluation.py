@@ -11,17 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from models.evaluation.examination import Change, changed, examine_in_full
+from models.evaluation.examination import Change, Examination, changed, examine_in_full
 from models.evaluation.interventions import WHOLE, interventions
 from models.evaluation.layer import SUMMARY, Plan, evaluate
-from models.evaluation.metrics import auc, auc_draws, mean_interval, ndcg, spearman
+from models.evaluation.metrics import auc, auc_draws, dice, mean_interval, ndcg, spearman
+from models.evaluation.person import Person
+from models.evaluation.segmentation import tables
 from models.evaluation.shifts import CHANGES, UNCHANGED
 from models.evaluation.text import BESIDE, INSIDE, write
 from models.evaluation.transfer import Abroad
 from models.evaluation.transfer import table as transfer_table
 from models.layer.labels import SEGMENTS
 from models.layer.weights import load_weights, save_weights
-from models.phantom import Protocol, person_seed, synthesize, varied_request
+from models.phantom import PhantomRequest, Protocol, person_seed, synthesize, varied_request
 from models.phantom.factors import reference
 
 SHIPPED = Path(__file__).parents[2] / "models" / "layer"
@@ -52,7 +54,7 @@ def test_every_part_has_its_table(written: Path) -> None:
     assert tables.keys() >= {
         "summary", "dice", "thickness", "absent", "confidence", "order", "shifts", "transfer",
         "decision_b", "decision_b_swe", "learned", "drivers_b", "drivers_b_swe", "interventions",
-        "told", "text", "gate",
+        "told", "text", "gate", "calibration", "calibration_rules",
     }  # fmt: skip
     assert [row["Columns in order"] for row in tables["order"]["rows"]] == [1.0, 1.0]
     assert len(tables["dice"]["rows"]) == len(SEGMENTS) + 1
@@ -79,7 +81,7 @@ def test_a_summary_of_other_weights_has_the_same_keys_for_what_it_holds(
     assert other.keys() == full.keys()
     assert other["figures"].keys() == full["figures"].keys()
     assert other["tables"].keys() == {
-        "summary", "dice", "thickness", "absent", "confidence", "order", "transfer", "gate",
+        "summary", "dice", "thickness", "absent", "confidence", "order", "transfer", "gate", "calibration",
     }  # fmt: skip
     for name, table in other["tables"].items():
         if table["rows"]:
@@ -112,6 +114,39 @@ def test_shipped_weights_find_the_layers_of_people_never_seen() -> None:
     figures = evaluate(plan, None, Console(quiet=True))
     assert figures["Dice, mean of layers"][0] >= 0.9
     assert figures["Thickness error mm, Deep fascial membrane"][0] < 0.3
+
+
+def test_an_invented_layer_counts_as_a_true_dice_of_0() -> None:
+    """Of two people the second has no dermis; the network is as sure of it as of the first's."""
+    phantoms = [
+        synthesize(5, PhantomRequest((2, 60, 40), (1.0, 0.5, 0.8), absent=absent))
+        for absent in ((), (1,))
+    ]
+    numbers = range(1, 7)
+    people = []
+    for phantom in phantoms:
+        found = phantom.labelmap.copy()
+        found[:, 0] = 1
+        here, there = (np.isin(numbers, labels) for labels in (found, phantom.labelmap))
+        overlaps = [dice(found == number, phantom.labelmap == number) for number in numbers]
+        person = Person(
+            np.ones((6, 5), np.float32),
+            np.ones(7, np.float32),
+            np.ones(6, np.float32),
+            np.array(overlaps, np.float32),
+            {},
+            phantom.pain,
+            phantom.pain_latent,
+        )
+        said = np.where(here, 0.9, np.nan)
+        people.append(Examination(person, said, there, here, 1.0, None))
+    assert [bool(item.there[0]) for item in people] == [True, False]
+    (table,) = (table for table in tables([people]) if table.name == "confidence")
+    row, *_, pooled = table.describe()["rows"]
+    assert (row["Scans"], row["Invented"], row["Predicted Dice of these"]) == (2, 1, 0.9)
+    honest = people[0].person.dice[0]
+    assert row["Predicted less true"] == pytest.approx((0.9 - honest + 0.9) / 2, abs=1e-6)
+    assert (pooled["Scans"], pooled["Invented"]) == (12, 1)
 
 
 def test_a_layer_that_is_not_there_has_no_dice() -> None:
