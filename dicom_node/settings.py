@@ -1,63 +1,21 @@
 """The rules: config/node.toml as frozen dataclasses; unknown keys, wrong types, bad values are errors."""
 
 import difflib
-import operator
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from dicom_node.allowed import AE_TITLE, BAR, ENDS, FOLDER, NOT_EMPTY, OBJECTS, ORIENTATION, SPACING
+from dicom_node.allowed import between as _between
+from dicom_node.allowed import key as _key
+from dicom_node.allowed import one_of as _one_of
 from dicom_node.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "DICOM_NODE__"
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """What a value may be: the sentence of the error, and the test."""
-
-    sentence: str
-    test: Callable[[Any], bool]
-
-
-def _is_ae_title(title: str) -> bool:
-    """AE value representation, PS3.5 section 6.2: printable, no backslash, not only spaces."""
-    printable = title.isascii() and title.isprintable() and "\\" not in title
-    return printable and len(title) <= 16 and title.strip() != ""
-
-
-def _is_orientation(values: tuple[float, ...]) -> bool:
-    """Two perpendicular unit vectors, or nothing."""
-    row, column = values[:3], values[3:]
-    unit = all(abs(sum(v * v for v in vector) - 1) < 1e-3 for vector in (row, column))
-    return not values or (
-        len(values) == 6 and unit and abs(sum(map(operator.mul, row, column))) < 1e-3
-    )
-
-
-def _is_named(folder: Path) -> bool:
-    return folder != Path()
-
-
-def _between(low: float, high: float) -> Allowed:
-    return Allowed(f"{low} to {high}", lambda number: low <= number <= high)
-
-
-def _one_of(*words: str) -> Allowed:
-    return Allowed(", ".join(word or '""' for word in words), lambda word: word in words)
-
-
-AE_TITLE = Allowed("1 to 16 printable characters", _is_ae_title)
-NOT_EMPTY = Allowed("not empty", bool)
-SPACING = Allowed("two numbers above 0", lambda mm: not mm or (len(mm) == 2 and min(mm) > 0))
-ORIENTATION = Allowed("six numbers: two perpendicular unit vectors", _is_orientation)
-
-
-def _key(default: Any, why: str, allowed: Allowed | None = None) -> Any:
-    """A setting: its default, why it is that, and what is allowed."""
-    return field(default=default, metadata={"why": why, "allowed": allowed})
+COLOR_MAPS = ("jet",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +78,32 @@ class Destination:
     host: str = _key("", "the archive's address", NOT_EMPTY)
     port: int = _key(104, "the archive's port; 104 is what most archives use", _between(1, 65535))
     refusals: bool = _key(True, "also reports that say why a study was not analyzed")
+    objects: tuple[str, ...] = _key(
+        ("SEG", "SR", "PM", "SC"),
+        "what it gets; a map (PM) only of measured geometry; a PDF repeats the SC pages",
+        OBJECTS,
+    )
+    sr: str = _key(
+        "comprehensive-3d",
+        "class of the reports; some viewers read Comprehensive SR alone",
+        _one_of("comprehensive-3d", "comprehensive"),
+    )
+    seg: str = _key(
+        "binary", "more viewers read it than the smaller label map", _one_of("binary", "labelmap")
+    )
+    seg_frames: str = _key(
+        "sparse",
+        "dense also writes empty frames, for viewers that count frames",
+        _one_of("sparse", "dense"),
+    )
+    encoding: str = _key(
+        "explicit",
+        "every archive reads it; deflated: all objects; j2k: lossless JPEG 2000 of SEG and SC",
+        _one_of("explicit", "deflated", "j2k"),
+    )
+    companion: bool = _key(
+        False, "also single images of square pixels, to which all else refers; for simple viewers"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +114,22 @@ class Match:
     manufacturer: str = _key("", "Manufacturer (0008,0070)")
     model: str = _key("", "ManufacturerModelName (0008,1090)")
     station: str = _key("", "StationName (0008,1010)")
+    series: str = _key("", "SeriesDescription (0008,103E)")
+
+
+@dataclass(frozen=True, slots=True)
+class Color:
+    """[sources.color]: what the colors of a shear-wave picture mean, where no object says their values."""
+
+    map: str = _key("", f"the colors, lowest first: a CSV or PNG file, or {', '.join(COLOR_MAPS)}")
+    bar: tuple[int, ...] = _key((), "where the image itself shows its color bar", BAR)
+    range: tuple[float, ...] = _key((), "value of the first color, of the last", ENDS)
+    unit: str = _key(
+        "", "of the range; the one in which the bar is even", _one_of("", "m/s", "cm/s", "kPa")
+    )
+    opacity: float = _key(
+        1.0, "share of color in a pixel laid over B-mode; 1 hides it", _between(0.2, 1)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,12 @@ class Source:
         "what this scanner's kPa mean; never guessed",
         _one_of("", "youngs-modulus", "shear-modulus"),
     )
+    color: Color = field(default_factory=Color)
+    dual: str = _key(
+        "",
+        "two pictures in one frame: where the B-mode is, then where the same with shear wave is",
+        _one_of("", "left-right", "right-left", "top-bottom", "bottom-top"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,7 @@ class OtherWeights:
     """[[analyze.weights]]: a folder with weights and card that an analysis takes in place of its own."""
 
     analysis: str = _key("", "name of a configured analysis, e.g. layer", NOT_EMPTY)
-    folder: Path = _key(Path(), "as `train` writes it; not empty", Allowed("a folder", _is_named))
+    folder: Path = _key(Path(), "as `train` writes it; not empty", FOLDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +209,8 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
     settings = _build(Settings, data, name, "")
     _check(settings, name, "")
     _check_names(settings, name)
+    for number, source in enumerate(settings.sources):
+        _check_color(source, name, f"sources[{number}]")
     return settings
 
 
@@ -298,9 +306,41 @@ def _check_names(settings: Settings, file: str) -> None:
     for name in names:
         if names.count(name) > 1:
             raise SettingsError(f"{file}: two destinations are called {name!r}; names must differ")
+    for destination in settings.destinations:
+        if destination.seg == "labelmap" and "SR" in destination.objects:
+            raise SettingsError(
+                f"{file}: destination {destination.name!r} wants SR and label maps, but no reader takes a "
+                'report on label maps yet; leave SR out of objects or set seg = "binary"'
+            )
     analyses = [other.analysis for other in settings.analyze.weights]
     for name in analyses:
         if analyses.count(name) > 1:
             raise SettingsError(
                 f"{file}: analyze.weights names {name!r} twice; one folder for each"
             )
+
+
+def _check_color(source: Source, file: str, section: str) -> None:
+    """A color means something only with a map, a range, a unit, and for kPa the kind of modulus."""
+    color = source.color
+    if color == Color():
+        return
+    missing = [
+        key
+        for key, given in (
+            ("color.map or color.bar", color.map or color.bar),
+            ("color.range", color.range),
+            ("color.unit", color.unit),
+            ("elasticity", source.elasticity or color.unit != "kPa"),
+        )
+        if not given
+    ]
+    if missing:
+        raise SettingsError(f"{file}: {section} declares colors and lacks {', '.join(missing)}")
+    path = Path(color.map)
+    is_file = path.suffix.lower() in (".csv", ".png") and path.is_file()
+    if color.map and color.map not in COLOR_MAPS and not is_file:
+        known = ", ".join(COLOR_MAPS)
+        raise SettingsError(
+            f"{file}: {section}.color.map is {color.map!r}; allowed: {known}, or a CSV or PNG file"
+        )
