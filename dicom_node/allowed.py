@@ -1,6 +1,7 @@
 """What a setting may be: tests of values, each with the sentence of its error."""
 
 import operator
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,12 @@ def _are_objects(words: tuple[str, ...]) -> bool:
     return bool(words) and set(words) <= known and ("SR" not in words or "SEG" in words)
 
 
+def _are_uids(values: tuple[str, ...]) -> bool:
+    """PS3.5 section 9.1."""
+    pattern = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
+    return all(len(value) <= 64 and pattern.fullmatch(value) for value in values)
+
+
 def _is_named(folder: Path) -> bool:
     return folder != Path()
 
@@ -61,6 +68,7 @@ ENDS = Allowed(
     "two different numbers, none below 0",
     lambda ends: not ends or (len(ends) == 2 and ends[0] != ends[1] and min(ends) >= 0),
 )
+UIDS = Allowed("a list of UIDs", _are_uids)
 SPACING = Allowed("two numbers above 0", lambda mm: not mm or (len(mm) == 2 and min(mm) > 0))
 ORIENTATION = Allowed("six numbers: two perpendicular unit vectors", _is_orientation)
 

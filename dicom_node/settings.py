@@ -8,7 +8,17 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from dicom_node.allowed import AE_TITLE, BAR, ENDS, FOLDER, NOT_EMPTY, OBJECTS, ORIENTATION, SPACING
+from dicom_node.allowed import (
+    AE_TITLE,
+    BAR,
+    ENDS,
+    FOLDER,
+    NOT_EMPTY,
+    OBJECTS,
+    ORIENTATION,
+    SPACING,
+    UIDS,
+)
 from dicom_node.allowed import between as _between
 from dicom_node.allowed import key as _key
 from dicom_node.allowed import one_of as _one_of
@@ -36,13 +46,24 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """[receive]: the Storage SCP."""
+    """[receive]: the Storage SCP, and STOW-RS."""
 
     host: str = _key("127.0.0.1", "loopback only, until the site decides who may send", NOT_EMPTY)
     port: int = _key(11112, "the registered port of DICOM; 0 = any free one", _between(0, 65535))
     quiet_seconds: float = _key(
-        10.0, "a study is complete this long after its last association ended", _between(0, 3600)
+        10.0,
+        "the last resort: nothing carries a study and nothing came for so long",
+        _between(0, 3600),
     )
+    release_seconds: float = _key(
+        3.0,
+        "a scanner that opens one association per image opens the next sooner after a release",
+        _between(0, 3600),
+    )
+    private_sop_classes: tuple[str, ...] = _key(
+        (), "a manufacturer's own objects: kept, though nothing here reads them", UIDS
+    )
+    web_port: int = _key(0, "STOW-RS (DICOMweb) on the same host; 0 = off", _between(0, 65535))
 
 
 LARGEST_MIB = 4096
@@ -118,6 +139,23 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Expect:
+    """[sources.expect]: how much one study of this scanner holds; it is complete when that is here."""
+
+    instances: int = _key(0, "0 = not said", _between(0, 100000))
+    series: int = _key(0, "0 = not said", _between(0, 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """[[peers]]: a scanner to which answers are brought, where it does not wait for them."""
+
+    ae_title: str = _key("", "its AE title, as it calls us", AE_TITLE)
+    host: str = _key("", "its address", NOT_EMPTY)
+    port: int = _key(104, "where it listens", _between(1, 65535))
+
+
+@dataclass(frozen=True, slots=True)
 class Color:
     """[sources.color]: what the colors of a shear-wave picture mean, where no object says their values."""
 
@@ -149,6 +187,7 @@ class Source:
         "what this scanner's kPa mean; never guessed",
         _one_of("", "youngs-modulus", "shear-modulus"),
     )
+    expect: Expect = field(default_factory=Expect)
     color: Color = field(default_factory=Color)
     dual: str = _key(
         "",
@@ -187,6 +226,7 @@ class Settings:
     report: Report = field(default_factory=Report)
     destinations: tuple[Destination, ...] = ()
     sources: tuple[Source, ...] = ()
+    peers: tuple[Peer, ...] = ()
 
 
 def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -294,7 +334,7 @@ def _check(part: Any, file: str, section: str) -> None:
         value, key = getattr(part, item.name), _join(section, item.name)
         if is_dataclass(value):
             _check(value, file, key)
-        elif item.name in ("destinations", "sources", "weights"):
+        elif item.name in ("destinations", "sources", "peers", "weights"):
             for number, entry in enumerate(value):
                 _check(entry, file, f"{key}[{number}]")
         elif (allowed := item.metadata.get("allowed")) and not allowed.test(value):
