@@ -19,7 +19,10 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
-    """logit = bias + Σ weight · (feature − mean) / sd."""
+    """logit = bias + Σ weight · (feature − mean) / sd.
+
+    A feature that is not known counts as the mean of the people it was fitted on, where it is known.
+    """
 
     mean: tuple[float, ...]
     sd: tuple[float, ...]
@@ -27,31 +30,31 @@ class Logistic:
     bias: float
 
     def logits(self, features: Matrix) -> Matrix:
-        normal = (features - np.array(self.mean)) / np.array(self.sd)
+        mean = np.array(self.mean)
+        normal = (np.where(np.isfinite(features), features, mean) - mean) / np.array(self.sd)
         return np.asarray(normal @ np.array(self.weight) + self.bias)
 
 
 def plain_features(people: Sequence[Person], shear_wave: bool) -> Matrix:
-    """(person, feature): log thickness of five layers; gray mean and SD, shear-wave speed of six."""
+    """(person, feature): log thickness of five layers; gray mean and SD, log shear-wave speed of six.
+
+    NaN where a layer is absent or was not measured; the regression fills these, from its own people.
+    """
     pooled = np.stack([person.pooled for person in people]).astype(float)
+    pooled = np.where(pooled[:, :, :1] > 0, pooled, np.nan)
     thickness = np.stack([person.thickness_mm[:5] for person in people]).astype(float)
-    known = np.isfinite(thickness)
-    logarithm = np.log(np.where(known, thickness, 1.0))
-    typical = logarithm.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    parts = [
-        np.where(known, logarithm, typical),
-        pooled[:, :, 1],
-        pooled[:, :, 2],
-    ]
+    parts = [np.log(thickness), pooled[:, :, 1], pooled[:, :, 2]]
     if shear_wave:
-        speed = np.log(pooled[:, :, 3])
-        parts.append(np.where(np.isfinite(speed), speed, np.nanmean(speed, axis=0)))
+        parts.append(np.log(pooled[:, :, 3]))
     return np.concatenate(parts, axis=1)
 
 
 def fit_logistic(features: Matrix, labels: NDArray[np.bool_], penalty: float) -> Logistic:
-    """Minimize mean log loss + penalty / 2 · |weight|² over standardized features."""
-    mean, sd = features.mean(axis=0), features.std(axis=0) + 1e-9
+    """Minimize mean log loss + penalty / 2 · |weight|² over standardized features, gaps filled by the mean."""
+    known = np.isfinite(features)
+    mean = np.where(known, features, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    features = np.where(known, features, mean)
+    sd = features.std(axis=0) + 1e-9
     normal = np.column_stack([(features - mean) / sd, np.ones(len(features))])
     keep = np.append(np.ones(features.shape[1]), 0.0)
 
