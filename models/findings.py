@@ -61,15 +61,20 @@ class Segmentation:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """A decision: the concept, each outcome's probability (0-1), and the logit of the first outcome."""
+    """A decision: the concept, each outcome's probability (0-1), and the logit of the first outcome.
+
+    ``levels`` are the probabilities of ordered levels, from the one that is none of the concept up; empty
+    where the decision has none.
+    """
 
     concept: Code
     outcomes: tuple[tuple[Code, float], ...]
     logit: float
+    levels: tuple[tuple[Code, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if not all(0.0 <= probability <= 1.0 for _, probability in self.outcomes):
-            raise ValueError(f"probabilities must lie in 0-1: {self.outcomes}")
+        if not all(0.0 <= probability <= 1.0 for _, probability in self.outcomes + self.levels):
+            raise ValueError(f"probabilities must lie in 0-1: {self.outcomes + self.levels}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,8 +207,12 @@ def _segment(item: dict[str, Any]) -> Segment:
 
 
 def _classification(item: dict[str, Any]) -> Classification:
-    outcomes = tuple((Code(*code), probability) for code, probability in item["outcomes"])
-    return Classification(Code(*item["concept"]), outcomes, item["logit"])
+    outcomes, levels = (
+        # Findings that were saved before there were levels have none.
+        tuple((Code(*code), probability) for code, probability in item.get(key, ()))
+        for key in ("outcomes", "levels")
+    )
+    return Classification(Code(*item["concept"]), outcomes, item["logit"], levels)
 
 
 def _measurement(item: dict[str, Any]) -> Measurement:

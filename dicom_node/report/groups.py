@@ -26,7 +26,7 @@ from dicom_node.report.regions import (
     center_of,
     draws_true,
 )
-from models.findings import Classification, Measurement, Segment
+from models.findings import Classification, Code, Measurement, Segment
 
 TOOL = "Cornerstone3DTools@^0.1.0"
 
@@ -104,12 +104,7 @@ def classification_group(
     likely = max(classification.outcomes, key=lambda item: item[1])[0]
     numbers = [sr.Measurement(concepts.PROBABILITY, _rounded(100 * probability), concepts.PERCENT)]
     numbers += [
-        sr.Measurement(
-            concepts.PROBABILITY,
-            _rounded(100 * other),
-            concepts.PERCENT,
-            tracking_identifier=sr.TrackingIdentifier(identifier=code.meaning),
-        )
+        _probability(code, other)
         # Of two outcomes the second is the complement of the first.
         for code, other in classification.outcomes[1:]
         if len(classification.outcomes) > 2
@@ -117,6 +112,7 @@ def classification_group(
     numbers.append(
         sr.Measurement(concepts.LOGIT, _rounded(classification.logit), concepts.NO_UNITS)
     )
+    numbers += [_probability(code, level) for code, level in classification.levels]
     visible = draws_true(origin)
     identifier = f"{TOOL}:ArrowAnnotate:{name}" if visible else name
     group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
@@ -135,6 +131,16 @@ def classification_group(
         _attach(group, center_of(region))
     _comment(group, f"{outcome.meaning}: {100 * probability:.0f} % (research only)")
     return group
+
+
+def _probability(code: Code, probability: float) -> sr.Measurement:
+    """The probability of a further outcome or of a level, in %, with the name of it."""
+    return sr.Measurement(
+        concepts.PROBABILITY,
+        _rounded(100 * probability),
+        concepts.PERCENT,
+        tracking_identifier=sr.TrackingIdentifier(identifier=code.meaning),
+    )
 
 
 def scan_group(

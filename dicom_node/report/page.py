@@ -172,6 +172,10 @@ def _decision(classification: Classification, findings: Findings) -> dict[str, A
         "percent": f"{100 * probability:.0f}",
         "interval": f"{ends[0]} to {ends[1]} %" if len(ends) == 2 else "",
         "logit": f"{classification.logit:+.2f}",
+        "levels": [
+            {"name": code.meaning, "percent": f"{100 * level:.0f}"}
+            for code, level in classification.levels
+        ],
     }
 
 

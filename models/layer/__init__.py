@@ -115,14 +115,14 @@ class LayerAnalysis:
                 pain.network.channels,
                 pain.spacing_mm,
             ).to(self._device)
-            decision = classify(pain.network, case, pain.temperature)
+            decision = classify(pain.network, case, pain.temperature, pain.levels)
         reasons = attribute(pain.network, case, layers.labelmap, decision.logit)
         flags = [Flag(concepts.SIMULATED, weights.statement)]
         flags += [*size_flags(scan, sizes, layers.reordered), *shear_flags(scan, sizes)]
         flags += [*source_flags(scan), *_doubts(layers, rule)]
         return Findings(
             Segmentation(SEGMENTS, layers.labelmap),
-            (decide(decision),),
+            (decide(decision, pain.levels),),
             reasons.attributions,
             _in_order(
                 *size_measurements(scan, sizes),
@@ -148,6 +148,8 @@ class LayerAnalysis:
             "channels": ", ".join(pain.network.channels),
             "temperature": f"{pain.temperature:g}",
         }
+        if pain.levels:
+            settings["thresholds"] = ", ".join(f"{item:g}" for item in pain.levels.thresholds)
         libraries = {library: version(library) for library in LIBRARIES}
         return Run(
             self.name, self.version, weights.sha256, settings, libraries, self._device, seconds

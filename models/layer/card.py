@@ -69,6 +69,13 @@ class Card:
             raise self.wrong(key, f"{least} or more whole numbers above 0")
         return tuple(value)
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """A list of numbers of any sign."""
+        value = self._known(key)
+        if not isinstance(value, list) or not all(type(item) in (int, float) for item in value):
+            raise self.wrong(key, "a list of numbers")
+        return tuple(float(item) for item in value)
+
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of texts."""
         value = self._known(key)

@@ -1,6 +1,7 @@
 """The layer analysis' own words: private codes for what no standard scheme has (dictionary: 99LAYER)."""
 
 from models.codes import private
+from models.findings import Code
 
 # The decision
 PAIN = private("PAIN", "Myofascial pain")
@@ -104,3 +105,8 @@ UNSURE = private("BORDERS-UNSURE", "Borders of a layer uncertain")
 # How sure a mask is
 EXPECTED_DICE = private("EXPECTED-DICE", "Expected Dice of the mask, 1 = certain")
 PROBABILITIES = private("PROBABILITIES", "From the network's class probabilities")
+
+
+def level(number: int, count: int, name: str) -> Code:
+    """One of a site's ordered levels of pain; numbers count from 0, which is no pain."""
+    return private(f"PAIN-LEVEL-{number}", f"Level {number} of {count - 1}: {name}")

@@ -13,7 +13,7 @@ from models.layer import concepts
 from models.layer.labels import SEGMENTS
 from models.layer.pain import PainNetwork
 from models.steps.attribute import Explanation, Question, explain
-from models.steps.classify import Case, Decision
+from models.steps.classify import Case, Decision, Levels
 
 METHOD = "Evidence map (CAM), 99.5th percentile inside the layers as 1"
 
@@ -27,11 +27,16 @@ class Reasons:
     flags: tuple[Flag, ...]
 
 
-def decide(decision: Decision) -> Classification:
-    """The decision with both outcomes."""
+def decide(decision: Decision, levels: Levels | None = None) -> Classification:
+    """The decision with both outcomes, and with the levels of pain where there are any."""
     present = decision.probability
     outcomes = (concepts.PAIN_PRESENT, present), (concepts.PAIN_ABSENT, 1 - present)
-    return Classification(concepts.PAIN, outcomes, decision.logit)
+    names = levels.names if levels else ()
+    graded = tuple(
+        (concepts.level(number, len(names), name), probability)
+        for number, (name, probability) in enumerate(zip(names, decision.levels, strict=True))
+    )
+    return Classification(concepts.PAIN, outcomes, decision.logit, graded)
 
 
 def interval(decision: Decision) -> Iterator[Measurement]:

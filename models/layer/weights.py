@@ -18,11 +18,14 @@ Keys of the file begin with ``segment.``, ``pain_b.`` or ``pain_bswe.``. The car
     texture_maps = 8
     members = 5                    # of the ensemble of heads
     channels = ["b-mode"]
+    levels = ["none", "mild", "moderate", "severe"]   # where it tells ordered levels; both or neither
+    thresholds = [0.0, 1.2, 2.6]   # P(level >= k) = sigmoid((logit - k-th threshold) / temperature)
 
 The training cohort's statistics are buffers of the networks and so part of the file.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +38,7 @@ from models.analysis import WeightsError
 from models.layer.card import MEND, Card, read_card
 from models.layer.network import SegmentationNetwork
 from models.layer.pain import PainNetwork
+from models.steps.classify import Levels
 
 CARD = "weights.toml"
 FILE = "weights.safetensors"
@@ -50,11 +54,12 @@ class Segmenter:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Classifier:
-    """A pain network, the grid it was trained on, and its calibration on validation persons."""
+    """A pain network, the grid it was trained on, its calibration on validation persons, and its levels."""
 
     network: PainNetwork
     spacing_mm: tuple[float, float]
     temperature: float = 1.0
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,6 +147,12 @@ def save_weights(folder: Path, weights: Weights) -> None:
             f"members = {pain.network.members}",
             f"channels = [{channels}]",
         ]
+        if pain.levels:
+            # A JSON string without \" and \\ is a TOML string.
+            lines += [
+                f"levels = {json.dumps(pain.levels.names, ensure_ascii=False)}",
+                f"thresholds = {list(pain.levels.thresholds)}",
+            ]
     (folder / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -193,5 +204,19 @@ def _classifier(card: Card, file: _File) -> Classifier:
     network = PainNetwork(card.texts("channels"), card.count("texture_maps"), card.count("members"))
     file.fill(network, card)
     return Classifier(
-        network.eval().requires_grad_(False), card.pair("spacing_mm"), card.above("temperature", 0)
+        network.eval().requires_grad_(False),
+        card.pair("spacing_mm"),
+        card.above("temperature", 0),
+        _levels(card),
     )
+
+
+def _levels(card: Card) -> Levels | None:
+    """The levels that the card names; both keys or neither."""
+    if not card.table.keys() & {"levels", "thresholds"}:
+        return None
+    names, thresholds = card.texts("levels"), card.numbers("thresholds")
+    try:
+        return Levels(names, thresholds)
+    except ValueError as error:
+        raise card.wrong("thresholds", str(error)) from error

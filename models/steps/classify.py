@@ -1,11 +1,12 @@
 """classify: the calibrated probability of a decision that rests on labeled layers."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor
 
 from models.scan import Scan
@@ -87,24 +88,67 @@ def across(scan: Scan) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Levels:
+    """Ordered levels of a proportional-odds model (McCullagh 1980): one logit, cut by thresholds.
+
+    names       from the lowest, which is none of what is classified.
+    thresholds  increasing, one fewer than names: P(level >= k) = sigmoid((logit - thresholds[k - 1]) /
+                temperature). The first is 0, so that P(level >= 1) is the probability of a binary decision.
+
+    What a layer adds to the logit it adds to the log-odds of every threshold alike.
+    """
+
+    names: tuple[str, ...]
+    thresholds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        cuts = self.thresholds
+        if len(cuts) != len(self.names) - 1 or cuts[0] != 0 or sorted(set(cuts)) != list(cuts):
+            raise ValueError(
+                f"one threshold fewer than the {len(self.names)} levels, the first 0 and each above the one "
+                f"before, got {cuts}"
+            )
+
+    def probabilities(self, logit: Any, temperature: float) -> NDArray[np.float64]:
+        """Probability of each level (..., level), which sum to 1, of logits (...)."""
+        below = expit(
+            (np.array(self.thresholds) - np.asarray(logit, float)[..., None]) / temperature
+        )
+        ends = np.zeros_like(below[..., :1])
+        return np.asarray(np.diff(np.concatenate([ends, below, ends + 1], -1), axis=-1))
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """A logit, its calibrated probability, and the ensemble's 2.5th and 97.5th percentile of it."""
+    """A logit, its calibrated probability, and the ensemble's 2.5th and 97.5th percentile of it.
+
+    ``levels`` are the probabilities of ordered levels, of all but the first together ``probability``; empty
+    where there are none.
+    """
 
     logit: float
     probability: float
     lower: float
     upper: float
+    levels: tuple[float, ...] = ()
 
 
-def classify(network: Ensemble, case: Case, temperature: float) -> Decision:
+def classify(
+    network: Ensemble, case: Case, temperature: float, levels: Levels | None = None
+) -> Decision:
     """Mean logit of the members and sigmoid(logit / temperature), calibrated on validation persons."""
     pooled = network.pool(case.image, case.labels)
     members = network.logits(pooled, case.measured)[:, 0].double()
     logit = network.logit(pooled, case.measured)[0].double()
     probability = torch.sigmoid(members / temperature).cpu().numpy()
     lower, upper = np.percentile(probability, (2.5, 97.5))
+    value = float(logit)
     return Decision(
-        float(logit), float(torch.sigmoid(logit / temperature)), float(lower), float(upper)
+        value,
+        float(torch.sigmoid(logit / temperature)),
+        float(lower),
+        float(upper),
+        tuple(levels.probabilities(value, temperature).tolist()) if levels else (),
     )
 
 

@@ -74,7 +74,7 @@ def open_dataset(folder: Path, table: Path, words: Words) -> Dataset:
     examples = tuple(
         Example(rows[study], scan, labels, speed) for study, scan, labels, speed in found
     )
-    return Dataset(examples, _summary(examples, rows))
+    return Dataset(examples, _summary(examples, rows) + _levels(examples, words))
 
 
 def _from_index(folder: Path) -> list[tuple[str, Path, Path | None, Path | None]]:
@@ -144,6 +144,16 @@ def _summary(examples: Sequence[Example], rows: Mapping[str, Subject]) -> tuple[
     if unused:
         lines.append(f"{unused} rows of subjects.csv have no images")
     return tuple(lines)
+
+
+def _levels(examples: Sequence[Example], words: Words) -> tuple[str, ...]:
+    """How many subjects have a scan of each level, where the site has levels."""
+    people = [
+        len({item.row.subject for item in examples if item.row.level == number})
+        for number in range(len(words.levels))
+    ]
+    said = ", ".join(f"{name} {count}" for name, count in zip(words.levels, people, strict=True))
+    return (f"subjects with pain of level: {said}",) if said else ()
 
 
 def read_example(example: Example, words: Words) -> tuple[Scan, NDArray[np.uint8] | None]:
@@ -277,7 +287,8 @@ def digest_of(examples: Sequence[Example], sweeps: Sequence[Sequence[Sweep]]) ->
     digest = hashlib.sha256()
     for example, parts in zip(examples, sweeps, strict=True):
         row = example.row
-        digest.update(repr((row.subject, row.study, row.pain)).encode())
+        pain = row.pain if row.level is None else row.level
+        digest.update(repr((row.subject, row.study, pain)).encode())
         for part in parts:
             digest.update(repr(part.gray.shape).encode())
             digest.update(np.ascontiguousarray(part.gray).data)

@@ -1,6 +1,7 @@
 """Site: fine-tune the shipped networks on a site's own data, split by subject, resumable at any step."""
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,7 +141,7 @@ def _split(dataset: Dataset, config: Config) -> Split:
     drawn = frozenset(item.row.subject for item in dataset.annotated)
     masks = held_out(drawn, share, seed)
     labeled = {item.row.subject for item in dataset.with_pain}
-    return Split(masks, also_held_out(labeled, masks, share, seed) - (drawn - masks))
+    return Split(masks, also_held_out(labeled, (drawn - masks, masks), share, seed))
 
 
 def _write_split(path: Path, dataset: Dataset, split: Split) -> None:
@@ -172,7 +173,12 @@ def _keeper(
         site.checkpoint_steps,
         site.validation_steps,
         site.patience,
-        {"configuration": config.digest, "data": material.sha256, "start": begun.sha256},
+        {
+            "configuration": config.digest,
+            "data": material.sha256,
+            "split": hashlib.sha256(repr(sorted(material.split.masks)).encode()).hexdigest(),
+            "start": begun.sha256,
+        },
     )
     neighbors = config.segment.neighbors
     start = None
