@@ -50,7 +50,7 @@ def plain_features(people: Sequence[Person], shear_wave: bool) -> Matrix:
 
 
 def fit_logistic(features: Matrix, labels: NDArray[np.bool_], penalty: float) -> Logistic:
-    """Minimize mean log loss + penalty / 2 · |weight|² over standardized features, gaps filled by the mean."""
+    """Minimize mean log loss + penalty / 2 · |weight|² over standardized features; a gap is the mean."""
     known = np.isfinite(features)
     mean = np.where(known, features, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     features = np.where(known, features, mean)

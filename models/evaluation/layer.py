@@ -19,6 +19,7 @@ from models.evaluation import (
     baseline,
     calibration,
     figures,
+    gate,
     rule_tables,
     segmentation,
     shifts,
@@ -44,7 +45,7 @@ from models.phantom import Protocol, varied_request
 from models.phantom.cohort import Split
 from models.training.config import load as load_config
 
-PARTS = ("segmentation", "shifts", "transfer", "rules", "text")
+PARTS = ("segmentation", "shifts", "transfer", "negatives", "rules", "text")
 SUMMARY = ("segmentation", "transfer")
 """What a spread over trainings needs."""
 MANY_PEOPLE = 100
@@ -52,7 +53,7 @@ MANY_PEOPLE = 100
 ENOUGH = 20
 """Volumes from which on all rules are tried."""
 CONFIG = Path(__file__).parents[2] / "config" / "layer.toml"
-SHIFT_COHORT, BENCH_COHORT, LABEL_SEEDS = 10, 11, (0, 1, 2)
+SHIFT_COHORT, BENCH_COHORT, NEGATIVE_COHORT, LABEL_SEEDS = 10, 11, 12, (0, 1, 2)
 FOREIGN_SEEDS = range(300, 324)
 FEW_RULES = ("muscle stiffness", "none")
 
@@ -86,7 +87,8 @@ class Book:
     numbers: dict[str, list[float]] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     pictures: dict[str, figures.Picture] = field(default_factory=dict)
-    refused: list[tuple[str, list[str | None]]] = field(default_factory=list)
+    lumbar: dict[str, list[str | None]] = field(default_factory=dict)
+    made: dict[str, list[str | None]] = field(default_factory=dict)
 
 
 def evaluate(plan: Plan, out: Path | None, console: Console) -> dict[str, list[float]]:
@@ -103,15 +105,15 @@ def evaluate(plan: Plan, out: Path | None, console: Console) -> dict[str, list[f
     book.tables += [table, calibration.own_table(told)]
     if "segmentation" in plan.parts:
         book.tables += segmentation.tables(cohorts)
-        book.refused.append(("simulated people", [item.refusal for item in everybody]))
+        book.lumbar["simulated people"] = [item.refusal for item in everybody]
         book.pictures |= figures.of_segmentation(segmentation.overlap(everybody))
     for part, add in ADDERS.items():
         if part in plan.parts:
             add(book, plan)
     if {"rules", "text"} & set(plan.parts):
         _rules(book, plan, weights, cohorts)
-    if book.refused:
-        book.tables.append(segmentation.gate_table(book.refused, has_gate(plan.folder)))
+    if book.lumbar:
+        book.tables.append(gate.table(book.lumbar, book.made, has_gate(plan.folder)))
     words = _words(plan, weights, time.time() - begun)
     for table in book.tables:
         _show(table, console)
@@ -151,11 +153,11 @@ def _shifts(book: Book, plan: Plan) -> None:
     examined = dict(zip(shifts.CHANGES, zip(*found, strict=True), strict=True))
     book.tables.append(shifts.table(examined))
     book.pictures["shifts"] = figures.of_shifts(shifts.shifts(examined))
-    book.refused += [
-        (f"the same under {name}", [item.refusal for item in people])
+    book.lumbar |= {
+        f"the same under {name}": [item.refusal for item in people]
         for name, people in examined.items()
         if name != shifts.UNCHANGED
-    ]
+    }
 
 
 def _transfer(book: Book, plan: Plan) -> None:
@@ -164,10 +166,23 @@ def _transfer(book: Book, plan: Plan) -> None:
     words = f"Examine {len(seeds)} volumes of the second simulator"
     found = each(make, seeds, _processes(plan, len(seeds)), words)
     book.tables.append(transfer.table(found))
-    book.refused.append(("the second simulator", [item.refusal for item in found]))
+    book.lumbar["the second simulator"] = [item.refusal for item in found]
 
 
-ADDERS = {"shifts": _shifts, "transfer": _transfer}
+def _negatives(book: Book, plan: Plan) -> None:
+    """Made images of every kind that the gate was fitted against, where there is one to judge them."""
+    if not has_gate(plan.folder):
+        return
+    made = gate.kinds_of(_seeds(plan, plan.split, NEGATIVE_COHORT, plan.some(2, 2)))
+    make = partial(gate.refusal_of_made, protocol=Protocol(slices=3), folder=plan.folder)
+    found = each(
+        make, made, _processes(plan, len(made)), f"Make {len(made)} images of no lower back"
+    )
+    for (kind, _), reason in zip(made, found, strict=True):
+        book.made.setdefault(kind, []).append(reason)
+
+
+ADDERS = {"shifts": _shifts, "transfer": _transfer, "negatives": _negatives}
 
 
 def _rules(

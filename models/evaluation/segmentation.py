@@ -1,4 +1,4 @@
-"""Segmentation: overlap, thickness, absent layers, predicted Dice and the gate, from examined people."""
+"""Segmentation: overlap, thickness, absent layers and predicted Dice, from examined people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -201,20 +201,6 @@ def _order(cohorts: Cohorts) -> Table:
         ("Cohort", "Columns in order", "Scans"),
         tuple(rows),
     )
-
-
-def gate_table(refused: Sequence[tuple[str, Sequence[str | None]]], there: bool) -> Table:
-    """Share of scans that the gate refuses, by where they come from, with the most frequent reason."""
-    rows = []
-    for name, reasons in refused:
-        said = [reason for reason in reasons if reason]
-        most = max(set(said), key=said.count) if said else ""
-        rows.append((name, len(reasons), mean([float(bool(reason)) for reason in reasons]), most))
-    note = "All of these show the layers of a lower back, so every refusal is a wrong one."
-    if not there:
-        note = "These weights have no gate (place.toml): nothing was judged."
-    columns = ("Scans of", "Scans", "Refused share", "Most frequent reason")
-    return Table("gate", "Gate", note, columns, tuple(rows) if there else ())
 
 
 def dice_of_scans(people: Sequence[Examination]) -> Floats:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from models.evaluation import gate
 from models.evaluation.examination import Change, Examination, changed, examine_in_full
 from models.evaluation.interventions import WHOLE, interventions
 from models.evaluation.layer import SUMMARY, Plan, evaluate
@@ -25,6 +26,7 @@ from models.layer.labels import SEGMENTS
 from models.layer.weights import load_weights, save_weights
 from models.phantom import PhantomRequest, Protocol, person_seed, synthesize, varied_request
 from models.phantom.factors import reference
+from models.training.negatives import KINDS
 
 SHIPPED = Path(__file__).parents[2] / "models" / "layer"
 SMALL = Protocol(slices=2, shear_wave=True, row_mm=(0.25, 0.28), column_mm=(0.35, 0.4))
@@ -89,6 +91,31 @@ def test_a_summary_of_other_weights_has_the_same_keys_for_what_it_holds(
     assert "have no gate" in other["tables"]["gate"]["note"]
     assert "no regression" in other["tables"]["summary"]["note"]
     assert other["figures"]["AUC, B-mode, logistic regression"] == [None]
+
+
+def test_made_images_of_no_lower_back_are_refused(written: Path) -> None:
+    found = json.loads((written / "evaluation.json").read_text(encoding="utf-8"))
+    rows = {row["Scans of"]: row for row in found["tables"]["gate"]["rows"]}
+    assert rows["simulated people"]["Lower back"] == "yes"
+    assert rows["made: noise"]["Refused share"] == rows["made: gel"]["Refused share"] == 1
+    assert rows["made, all kinds"]["Scans"] == 2
+
+
+def test_the_pooled_row_names_the_kind_that_is_refused_least() -> None:
+    made = {"noise": ["a", "a", "b"], "blocks": ["a", None, None]}
+    rows = gate.table({"people": [None, "a"]}, made, there=True).describe()["rows"]
+    assert [row["Refused share"] for row in rows] == pytest.approx([0.5, 1, 1 / 3, 4 / 6])
+    assert [row["Most frequent reason"] for row in rows[:2]] == ["a", "a"]
+    assert rows[-1]["Most frequent reason"] == "least often: blocks, 0.333"
+    nothing = gate.table({"people": [None]}, {}, there=False)
+    assert not nothing.rows
+    assert "no gate" in nothing.note
+
+
+def test_every_kind_of_made_image_has_its_turn() -> None:
+    made = gate.kinds_of(range(2 * len(KINDS)))
+    assert [kind for kind, _ in made] == 2 * list(KINDS)
+    assert len({seed for _, seed in made}) == len(made)
 
 
 def test_text_outside_the_valid_pixels_changes_nothing(written: Path) -> None:
