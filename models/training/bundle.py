@@ -1,7 +1,8 @@
 """Bundle: the segmentation network as a MONAI bundle, and back.
 
-The bundle's network is MONAI's U-Net alone; what our network does around it, normalization and padding,
-stands in ``configs/inference.json`` as MONAI transforms. The metadata say which slices its input are.
+The bundle's network is MONAI's U-Net alone; what our network does around it, neighbors, normalization and
+padding, stands in ``configs/inference.json``, which ``monai.bundle run`` takes from array to labels. The
+metadata say which slices its input are.
 """
 
 import hashlib
@@ -85,9 +86,13 @@ def network_def(network: SegmentationNetwork) -> dict[str, Any]:
 
 
 def _inference(segmenter: Segmenter) -> dict[str, Any]:
-    network = segmenter.network
+    """What MONAI runs: the grid's sweep as NumPy array in, the most probable labels as NumPy array out."""
+    network, around = segmenter.network, segmenter.network.neighbors
     return {
         "bundle_root": ".",
+        "image": "image.npy",
+        "output": "labels.npy",
+        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "network_def": network_def(network),
         "spacing_mm": list(segmenter.spacing_mm),
         "preprocessing": {
@@ -102,17 +107,33 @@ def _inference(segmenter: Segmenter) -> dict[str, Any]:
                 {
                     "_target_": PAD,
                     "keys": "image",
-                    "k": list(network.multiple),
+                    "k": [1, *network.multiple],
                     "mode": "edge",
                     "method": "end",
                 },
             ],
         },
-        "inferer": {"_target_": "SimpleInferer"},
+        "sweep": "$torch.from_numpy(np.load(@image).astype(np.float32))",
+        "neighbors": f"$torch.arange({-around}, {around + 1})[:, None] + torch.arange(len(@sweep))",
+        "stack": "$@sweep[@neighbors.clamp(0, len(@sweep) - 1)]",
+        "ready": "$@preprocessing({'image': @stack})['image'][None].to(@device)",
+        "inferer": {
+            "_target_": "SliceInferer",
+            "spatial_dim": 0,
+            "roi_size": "$tuple(@ready.shape[-2:])",
+            "sw_batch_size": 8,
+        },
+        "scores": "$@inferer(@ready, @network_def)[0]",
         "postprocessing": {
             "_target_": "Compose",
             "transforms": [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}],
         },
+        "labels": "$@postprocessing({'pred': @scores})['pred'][0, :, :@sweep.shape[1], :@sweep.shape[2]]",
+        "initialize": [
+            f"$@network_def.load_state_dict(torch.load(@bundle_root + '/{MODEL}', weights_only=True))",
+            "$@network_def.to(@device).eval().requires_grad_(False)",
+        ],
+        "run": ["$np.save(@output, @labels.cpu().numpy().astype(np.uint8))"],
     }
 
 
@@ -171,19 +192,39 @@ def _readme(weights: Weights) -> str:
 
 Research use only. Not a medical device. {weights.statement}
 
-Input: {count} neighboring slices of a sweep as channels, gray levels 0 to 255, resampled to {row_mm:g} mm
-(rows) by {column_mm:g} mm (columns); rows run from the probe down; at the ends of a sweep the last slice
-repeats. Output: scores of seven classes for the middle slice: outside, {labels}.
+Input of the network: {count} neighboring slices of a sweep as channels, gray levels 0 to 255, resampled to
+{row_mm:g} mm (rows) by {column_mm:g} mm (columns); rows run from the probe down; at the ends of a sweep the
+last slice repeats. Output: scores of seven classes for the middle slice: outside, {labels}.
+
+## Run it
+
+In this folder, with a sweep on that grid as NumPy array (slice, row, column):
+
+    pip install monai fire
+    python -m monai.bundle run --config_file configs/inference.json --image sweep.npy --output labels.npy
+
+`labels.npy` is uint8 (slice, row, column): 0 outside, 1 to 6 the layers. From elsewhere add
+`--bundle_root FOLDER`. As every configuration that MONAI runs it holds Python expressions: run only what you
+trust. In Python, `stack` being those channels (channel, slice, row, column):
 
     from monai.bundle import ConfigParser
     parser = ConfigParser()
     parser.read_config("configs/inference.json")
     network = parser.get_parsed_content("network_def")
     network.load_state_dict(torch.load("models/model.pt", weights_only=True))
-    image = parser.get_parsed_content("preprocessing")({{"image": slices}})["image"]
-    scores = network.eval()(image[None])
+    image = parser.get_parsed_content("preprocessing")({{"image": stack}})["image"]
+    scores = network.eval()(image[:, 0][None])  # of the first slice
 
-dicom-node makes the labels of each column run from the skin down afterward; that step is not in this bundle.
+The metadata are checked without network by a copy of the schema that they name:
+
+    pip install jsonschema
+    python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath SCHEMA.json
+
+## What it does not
+
+It neither reads DICOM or NIfTI nor resamples. dicom-node makes the labels of each column run from the skin
+down, brings them back to the images' own grid and refuses scans that show no lumbar layers; none of that is
+in this bundle, nor are thickness, pain and attribution. Its labels are those of the network alone.
 Weights sha256 {weights.sha256}.
 """
 

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, verify_net_in_out
+from monai.bundle import ConfigParser, run, verify_net_in_out
 
 from models.layer.network import SegmentationNetwork
 from models.layer.weights import Segmenter, load_weights, save_weights
@@ -15,10 +17,12 @@ from models.training.bundle import BundleError, export_bundle, import_bundle
 from models.training.shipped import SHIPPED
 
 REQUIRED = {
-    "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "task",
+    "schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "task",
     "description", "authors", "copyright", "network_data_format", "required_packages_version",
 }  # fmt: skip
-"""What MONAI's metadata schema asks for."""
+"""What MONAI's metadata schema asks for (meta_schema_20240725), and the changelog."""
+TENSOR = {"type", "format", "num_channels", "spatial_shape", "dtype", "value_range"}
+"""What it asks for of each input and output."""
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,10 @@ def edit(path: Path, key: str, value: object) -> None:
 def test_the_bundle_has_its_parts_and_says_research_use(bundle: Path, weights: Path) -> None:
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     assert metadata.keys() >= REQUIRED
+    shapes = metadata["network_data_format"]
+    for tensor in (shapes["inputs"]["image"], shapes["outputs"]["pred"]):
+        assert tensor.keys() >= TENSOR
+        assert len(tensor["channel_def"]) == tensor["num_channels"]
     assert "Not a medical device" in metadata["intended_use"]
     assert load_weights(weights).sha256 in metadata["changelog"]["1.0.0"]
     for name in ("configs/inference.json", "models/model.pt", "docs/README.md", "LICENSE"):
@@ -70,10 +78,36 @@ def test_monai_builds_the_network_and_it_says_the_same(bundle: Path, weights: Pa
     before = parser.get_parsed_content("preprocessing")
     ours = load_weights(weights).segment.network
     torch.manual_seed(0)
-    image = 255 * torch.rand(2 * ours.neighbors + 1, 75, 43)
+    image = 255 * torch.rand(2 * ours.neighbors + 1, 1, 75, 43)
     with torch.inference_mode():
-        theirs = network.eval()(before({"image": image})["image"][None])[..., :75, :43]
-        torch.testing.assert_close(theirs, ours(image[None]), atol=1e-4, rtol=1e-4)
+        theirs = network.eval()(before({"image": image})["image"][None, :, 0])[..., :75, :43]
+        torch.testing.assert_close(theirs, ours(image[None, :, 0]), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")  # that running a configuration runs code
+def test_monai_runs_the_bundle_from_array_to_labels(
+    bundle: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", sys.path.copy())  # MONAI puts the bundle on it
+    network = load_weights(weights).segment.network
+    sweep = np.random.default_rng(0).integers(0, 256, (11, 75, 43)).astype(np.uint8)
+    np.save(tmp_path / "sweep.npy", sweep)
+    run(
+        config_file=str(bundle / "configs" / "inference.json"),
+        bundle_root=str(bundle),
+        image=str(tmp_path / "sweep.npy"),
+        output=str(tmp_path / "labels.npy"),
+        device="cpu",
+    )
+    found = np.load(tmp_path / "labels.npy")
+    assert (found.dtype, found.shape) == (np.uint8, sweep.shape)
+    padded = torch.from_numpy(np.pad(sweep, ((1, 1), (0, 0), (0, 0)), "edge")).float()
+    with torch.inference_mode():
+        scores, order = network(padded.unfold(0, 3, 1).movedim(-1, 1)).sort(1)
+    clear = (scores[:, -1] - scores[:, -2] > 1e-3).numpy()
+    assert clear.mean() > 0.9
+    assert len(np.unique(found)) > 1
+    np.testing.assert_array_equal(found[clear], order[:, -1].numpy()[clear])
 
 
 @pytest.mark.filterwarnings("ignore")

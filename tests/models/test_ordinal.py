@@ -19,7 +19,7 @@ from models.training.pain import fit_heads, fit_readouts, set_references, temper
 from tests.models.test_pain import PART, people
 
 NAMES = ("none", "mild", "moderate", "severe")
-CUTS = (0.0, 1.2, 2.4)
+CUTS = (-2.5, 0.0, 2.5)
 SLOPE = 2.5
 
 
@@ -63,8 +63,10 @@ def test_planted_thresholds_come_back_in_order():
     found = np.array(made.levels.thresholds)
     assert found[0] == 0
     assert (np.diff(found) > 0.5).all()
-    # What is learned is less steep than what was planted; calibrated, thresholds are where they were.
-    np.testing.assert_allclose(found / found[-1], np.array(CUTS) / CUTS[-1], atol=0.12)
+    # What is learned is less steep than what was planted; how the thresholds share their range is not.
+    planted = np.array(CUTS) - CUTS[0]
+    np.testing.assert_allclose(found / found[-1], planted / planted[-1], atol=0.1)
+    assert 0.7 < found[-1] / planted[-1] < 1.2
 
 
 def test_held_out_levels_are_told_better_than_by_their_shares():
@@ -73,14 +75,22 @@ def test_held_out_levels_are_told_better_than_by_their_shares():
     assert quality.skill > 0.1
     assert quality.kappa > 0.3
     assert min(quality.areas) > 0.7
-    np.testing.assert_allclose(quality.said, quality.seen, atol=0.07)
+    np.testing.assert_allclose(quality.said, quality.seen, atol=0.05)
     level = np.random.default_rng(0).permutation(check.level)
     assert assess(made, train, Graded(check.features, level)).skill < 0.05
-    # Levels make the decision whether there is pain at all no worse.
-    alone = Levels(NAMES, made.levels.thresholds)
-    before = assess(replace(binary, levels=alone), train, check)
-    assert quality.areas[0] > before.areas[0] - 0.01
-    assert quality.score < before.score + 0.002
+    # Four people of five have some pain: how much teaches the heads what yes and no did not.
+    before = assess(replace(binary, levels=made.levels), train, check)
+    assert min(np.subtract(quality.areas, before.areas)) > 0.01
+    assert quality.score < before.score - 0.005
+
+
+def test_without_a_penalty_to_choose_the_binary_heads_stay_and_thresholds_alone_are_fitted():
+    train, check, binary, _ = fitted()
+    network = PainNetwork(binary.network.channels, binary.network.texture_maps)
+    network.requires_grad_(False).load_state_dict(binary.network.state_dict())
+    made = fit_levels(replace(binary, network=network), train, check, NAMES, ())
+    assert torch.equal(network.weight, binary.network.weight)
+    assert assess(made, train, check).skill > 0.1
 
 
 def test_the_members_stay_an_ensemble_and_the_columns_those_of_the_binary_heads():
