@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from dicom_node.assemble.facts import declaration
 from dicom_node.assemble.grouping import Stack, group
 from dicom_node.assemble.instances import malformed, read
 from dicom_node.assemble.pairing import pair
 from dicom_node.assemble.placement import Placed, place
-from dicom_node.assemble.scans import assemble_scan, declaration
+from dicom_node.assemble.scans import assemble_scan
 from dicom_node.errors import NotUltrasound, StudyError
 from dicom_node.settings import LARGEST_MIB, Source
 from dicom_node.study import Acquisition, StoredInstance, Study, Unused

@@ -77,7 +77,7 @@ def _mapping(study_uid: str, frame: Frame, elasticity: str) -> Mapping:
                 "is Young's modulus or shear modulus",
             )
         chosen = (speeds or pressures)[0]
-        return _linear(study_uid, items[chosen], _conversion(units[chosen], elasticity))
+        return _linear(study_uid, items[chosen], conversion(units[chosen], elasticity))
 
 
 def _items(frame: Frame) -> list[Dataset]:
@@ -92,7 +92,7 @@ def _items(frame: Frame) -> list[Dataset]:
     return []
 
 
-def _conversion(unit: str, elasticity: str) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+def conversion(unit: str, elasticity: str) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     if unit in SPEED_UNITS:
         return lambda values: values * SPEED_UNITS[unit]
     density = MODULUS_FACTOR[elasticity] * DENSITY_KG_M3

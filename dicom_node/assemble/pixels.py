@@ -1,7 +1,7 @@
 """Stored pixels into gray levels, frame by frame, by one fixed decoder for each transfer syntax."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -13,6 +13,14 @@ from pydicom.pixels import apply_color_lut, iter_pixels, pixel_array
 from dicom_node.assemble.codestream import sizes
 from dicom_node.assemble.grouping import Stack
 from dicom_node.assemble.instances import Instance, malformed
+from dicom_node.assemble.overlay import (
+    GRAY_SPREAD,
+    LUMA,
+    LUMA_BINS,
+    chroma_table,
+    is_tint,
+    spread_of,
+)
 from dicom_node.errors import Incomplete, UnsupportedPixels
 
 # Decoders of the same JPEG differ by some gray levels, so the choice is fixed: (pydicom plugin, package). For
@@ -36,20 +44,17 @@ DECODERS = {
 }
 COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 GRAY = ("MONOCHROME1", "MONOCHROME2")
-# ITU-R BT.601, the weights of DICOM's own YBR_FULL (PS3.3 C.7.6.3.1.2).
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-# Channels of a gray pixel may differ by this much of 255 after lossy compression of its chroma.
-GRAY_SPREAD = 24
-# Where more than this share of the lit pixels is colored, the color is a tint and not an overlay.
-TINTED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gray:
-    """Gray levels float32 (slice, row, column), and bool where a color overlay hides the tissue, or None."""
+    """Gray levels float32 (slice, row, column), and bool which pixels are colored, or None.
+
+    A tint colors the whole echo and hides nothing, so ``colored`` is None then.
+    """
 
     levels: NDArray[np.float32]
-    overlay: NDArray[np.bool_] | None
+    colored: NDArray[np.bool_] | None
     is_tinted: bool
 
 
@@ -59,15 +64,20 @@ def decoder(instance: Instance) -> str:
     return f"{package} {version(package)}" if package else ""
 
 
-def decode_gray(study_uid: str, stack: Stack, levels: NDArray[np.float32]) -> Gray:
+def decode_gray(
+    study_uid: str,
+    stack: Stack,
+    levels: NDArray[np.float32],
+    read: Callable[[int, NDArray[np.uint8], NDArray[np.bool_]], None] | None = None,
+) -> Gray:
     """Fill ``levels`` (slice, row, column) with the gray levels of a stack.
 
-    Equal channels give their value, others their luma. Colored pixels are reported as overlay, because
-    a color map laid over B-mode is no echo; a tint of the whole image is none. Raises UnsupportedPixels,
-    Incomplete.
+    Equal channels give their value, others their luma. Colored pixels are reported, because a color map
+    laid over B-mode is no echo. ``read`` gets the slice number, each color frame (row, column, 3), 8 bits,
+    and which of its pixels are colored. Raises UnsupportedPixels, Incomplete.
     """
-    overlay: NDArray[np.bool_] | None = None
-    lit = 0
+    colored: NDArray[np.bool_] | None = None
+    table = np.zeros((LUMA_BINS, 6))
     for slot, instance, frame in _decoded(study_uid, stack):
         header = instance.header
         photometric = header.PhotometricInterpretation
@@ -77,15 +87,18 @@ def decode_gray(study_uid: str, stack: Stack, levels: NDArray[np.float32]) -> Gr
             if frame.ndim == 2:
                 levels[slot] = _inverted(frame, header) if photometric == "MONOCHROME1" else frame
                 continue
-            spread = np.ptp(frame, axis=2)
-            luma = frame.astype(np.float32) @ LUMA
-            levels[slot] = np.where(spread == 0, frame[..., 0], luma)
-        if overlay is None:
-            overlay = np.zeros(levels.shape, np.bool_)
-        overlay[slot] = spread > GRAY_SPREAD
-        lit += int(np.count_nonzero(luma > GRAY_SPREAD))
-    is_tinted = overlay is not None and int(np.count_nonzero(overlay)) > TINTED_SHARE * lit
-    return Gray(levels, None if is_tinted else overlay, is_tinted)
+            frame = _bytes(frame, header)
+        spread = spread_of(frame)
+        luma = frame.astype(np.float32) @ LUMA
+        levels[slot] = np.where(spread == 0, frame[..., 0], luma)
+        if colored is None:
+            colored = np.zeros(levels.shape, np.bool_)
+        colored[slot] = spread > GRAY_SPREAD
+        table += chroma_table(frame, luma, colored[slot])
+        if read:
+            read(slot, frame, colored[slot])
+    is_tinted = colored is not None and is_tint(table)
+    return Gray(levels, None if is_tinted else colored, is_tinted)
 
 
 def decode_stored(study_uid: str, stack: Stack) -> Iterator[tuple[int, NDArray]]:
@@ -157,3 +170,9 @@ def _palette(frame: NDArray, header: Dataset) -> NDArray:
     colors = apply_color_lut(frame, header)
     is_wide = int(header.RedPaletteColorLookupTableDescriptor[2]) > 8 and colors.max() > 255
     return colors >> 8 if is_wide else colors
+
+
+def _bytes(frame: NDArray, header: Dataset) -> NDArray[np.uint8]:
+    """Colors of more than 8 bits cut to 8, which is what a color map is told by."""
+    bits = 8 if frame.dtype == np.uint8 else int(header.BitsStored)
+    return np.asarray(frame >> max(0, bits - 8), np.uint8)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dicom_node.assemble.grouping import Stack
 from dicom_node.assemble.instances import Frame
-from dicom_node.assemble.regions import calibrate
+from dicom_node.assemble.regions import Box, Calibration, calibrate
 from dicom_node.assemble.slices import Positions, numbered, read_positions, sort
 from dicom_node.errors import Incomplete, UnsupportedPixels
 from dicom_node.settings import Source as Declaration
@@ -29,6 +29,7 @@ class Placed:
     """A stack sorted in space.
 
     inside     bool (slice, row, column): in the tissue region.
+    pictures   the tissue regions that all frames have.
     frame_of_reference   UID of the coordinates of ``affine`` when they were measured, else "".
     notes      what a reader of the results should know about the geometry.
     """
@@ -37,6 +38,7 @@ class Placed:
     affine: NDArray[np.float64]
     geometry: Geometry
     inside: NDArray[np.bool_]
+    pictures: tuple[Box, ...] = ()
     frame_of_reference: str = ""
     notes: tuple[str, ...] = ()
 
@@ -74,9 +76,17 @@ def place(study_uid: str, stack: Stack, declared: Declaration | None) -> Placed:
         _affine(directions, origin, (step_mm or PLACEHOLDER_MM, *spacing_mm)),
         geometry,
         np.stack([calibrations[id(frame.instance)].inside for frame in frames]),
+        _common_pictures(study_uid, list(calibrations.values())),
         positions.frame_of_reference if positions else "",
         tuple(notes),
     )
+
+
+def _common_pictures(study_uid: str, calibrations: Sequence[Calibration]) -> tuple[Box, ...]:
+    kinds = {item.pictures for item in calibrations}
+    if len(kinds) > 1 and max(map(len, kinds)) > 1:
+        raise UnsupportedPixels(study_uid, "frames of one series show different tissue regions")
+    return calibrations[0].pictures
 
 
 def _in_plane(
