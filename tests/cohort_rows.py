@@ -22,10 +22,13 @@ WORDS = {
     "SHAPLEY-TOTAL": "Layer total, exact Shapley value against the average scan",
     "SHAPLEY-LOOK": "Part from appearance, exact Shapley value",
     "SHAPLEY-THICK": "Part from thickness, exact Shapley value",
+    "UNTRAINED-CAM": "The same of 10 networks that have learned nothing",
     "T2-3D": "Complete columns, times cosine of tilt",
     "SIMULATED": "Trained on simulated data",
     "TRUNCATED": "Muscle cut off by the image",
 }
+NO_MUSCLE_THICKNESS = frozenset({("contribution|SHAPLEY-THICK", 6)})
+"""As the node writes it: the image cuts the muscle off."""
 FEW_DRAWS = Random(draws=50)
 RESULTS = ("cohort.csv", "table.csv", "tests.csv", "cohort.html", "cohort.png")
 THICKNESS_MM = np.array([2.2, 8.0, 1.1, 12.0, 1.9, 27.0])
@@ -48,6 +51,7 @@ class Plan:
     pain: float = 0.0
     channels: tuple[str, ...] = (B_MODE,)
     absent: frozenset[int] = field(default_factory=frozenset)
+    missing: frozenset[tuple[str, int]] = field(default_factory=frozenset)
 
 
 def make_rows(plan: Plan) -> Iterator[tuple[ScanRow, str, str]]:
@@ -86,7 +90,7 @@ def _numbers(
         column: {
             layer: float(value)
             for layer, value in enumerate(values, start=1)
-            if layer not in plan.absent
+            if layer not in plan.absent and (column, layer) not in plan.missing
         }
         for column, values in columns.items()
     }

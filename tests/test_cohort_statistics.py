@@ -1,6 +1,8 @@
 """The statistics of cohort on planted cohorts: a driver is found, none is invented, equal means equal."""
 
+import re
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
 
 from dicom_node.cohort import statistics
+from dicom_node.cohort.command import Order, cohort
 from dicom_node.cohort.comparisons import GROUPS, MUSCLE_PAIR
 from dicom_node.cohort.statistics import Random, TooFew
 from dicom_node.cohort.table import Tables, tabulate
-from tests.cohort_rows import Plan, make_cohorts
+from dicom_node.cohort.words import gate_of, in_short, verdict
+from tests.cohort_rows import NO_MUSCLE_THICKNESS, Plan, make_cohorts, store
 
 FEW_DRAWS = Random(seed=0, draws=100)
 NO_DRAWS = Random(seed=0, draws=2)
@@ -189,3 +193,36 @@ def test_a_flat_map_has_no_contrast_to_claim() -> None:
     assert statistics.signed_rank(flat[:, 0] - flat[:, 1]) == 1.0
     assert statistics.permute_layers(flat, FEW_DRAWS, "flat").p_value == 1.0
     assert statistics.equivalence(flat[:, 0] - flat[:, 1], 0.05) == 0.0
+
+
+def test_layers_that_cannot_have_a_number_are_not_waited_for() -> None:
+    """The muscle has no part from thickness: the other five are compared, of everybody."""
+    cohorts = make_cohorts(Plan(persons=16, driver=5, missing=NO_MUSCLE_THICKNESS))
+    tables = tabulate(cohorts, Random(draws=200), 0.05, {})
+    (part,) = [item for item in tables.rankings if item.column == "magnitude|SHAPLEY-THICK"]
+    gate = gate_of(part, tables)
+    assert (gate.persons, gate.what) == (16, "the 5 layers that have one")
+    assert part.layers == (1, 2, 3, 4, 5)
+    assert (part.first, part.above) == (5, (1, 2, 3, 4))
+    assert part.stands_out
+    assert "each of the other 4 layers" in verdict(part, gate)
+    assert len(tables.cells_of("B-mode", part.column)) == 5
+
+
+def test_non_muscle_against_muscle_is_read_first_and_totals_before_parts() -> None:
+    tables = tabulate(make_cohorts(Plan(persons=8)), Random(draws=50), 0.05, {})
+    heads = [head for head, _, _ in in_short(tables, "B-mode")]
+    assert "non-muscle" in heads[0]
+    assert not any("SHAPLEY-THICK" in head or "SHAPLEY-LOOK" in head for head in heads)
+    assert (tables.cells[0].column, tables.cells[0].layer) == ("non-muscle saliency|CAM", 0)
+    assert tables.cohorts[0].of("contribution") == [
+        f"contribution|{method}" for method in ("SHAPLEY-TOTAL", "SHAPLEY-LOOK", "SHAPLEY-THICK")
+    ]
+
+
+def test_one_person_is_not_called_persons(tmp_path: Path) -> None:
+    subjects = store(Plan(persons=1), tmp_path)
+    assert cohort([], Order(tmp_path, subjects, random=Random(draws=20))) == 0
+    page = (tmp_path / "cohort.html").read_text(encoding="utf-8")
+    assert "1 person" in page
+    assert not re.search(r"\b1 persons|\b0 persons", page)

@@ -15,6 +15,7 @@ from dicom_node.cohort.rows import Rows, open_rows
 from dicom_node.cohort.statistics import Random
 from dicom_node.cohort.subjects import identify, read_subjects
 from dicom_node.cohort.table import Tables, tabulate
+from dicom_node.cohort.words import counted_persons
 from dicom_node.cohort.write import write_numbers, write_table, write_tests
 from dicom_node.errors import SettingsError
 
@@ -67,7 +68,7 @@ def cohort(paths: Sequence[Path], order: Order) -> int:
         _write(order.out, tables, account)
     for channels in tables.cohorts:
         console.print(
-            f"{channels.channels}: {len(channels.names)} persons, {channels.scan_count} scans"
+            f"{channels.channels}: {counted_persons(len(channels.names))}, {channels.scan_count} scans"
         )
     console.print(f"look at {order.out / 'cohort.html'}" if tally.scans else "no scan to tabulate")
     return 0 if tally.scans else NOTHING

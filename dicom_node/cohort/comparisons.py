@@ -13,6 +13,7 @@ from dicom_node.cohort.quantities import (
     CONTRIBUTION,
     ENRICHMENT,
     LAYER_NAMES,
+    LAYERS,
     MAGNITUDE,
     MUSCLE,
     NOT_MUSCLE,
@@ -25,6 +26,8 @@ from dicom_node.cohort.statistics import Array, Interval, Random, TooFew
 from dicom_node.cohort.subjects import CONTROL, PAIN
 
 LEVEL = 0.05
+LEAST_LAYERS = 3
+"""Friedman's test needs so many."""
 SMALLEST_RATIO = 1e-6
 """Stands for an enrichment of 0, whose logarithm is not finite; only its rank counts."""
 
@@ -43,7 +46,7 @@ class Comparison:
     """One test on persons.
 
     kind      what is asked, as ``layers differ``; ``what`` says of which layers, in words.
-    layers    the layer asked about, or the two of a pair, the first minus the second.
+    layers    those asked about; of a pair, the first minus the second.
     effect    in the unit of the quantity, or chi-square, or None.
     p         raw; None when it was not tested, and ``note`` says why.
     adjusted  after Holm over its family; None until the family is complete.
@@ -76,17 +79,20 @@ def gates(cohort: Cohort, random: Random) -> Iterator[Comparison]:
                 yield from compare(cohort, column, random)
 
 
-def has_layers(cohort: Cohort, column: str) -> bool:
-    """Whether a column is of layers, not of the whole scan."""
-    return bool(np.isfinite(cohort.numbers[column][:, 1:]).any())
+def layers_of(cohort: Cohort, column: str) -> list[int]:
+    """The layers that anybody has a number of; none for a column of the whole scan."""
+    measured = np.isfinite(cohort.numbers[column][:, 1:]).any(axis=0)
+    return [int(layer) for layer in np.flatnonzero(measured) + 1]
 
 
 def _layers_differ(cohort: Cohort, column: str, random: Random) -> Iterator[Comparison]:
-    if not has_layers(cohort, column):
+    layers = layers_of(cohort, column)
+    if len(layers) < LEAST_LAYERS:
         return
-    values = cohort.numbers[column][:, 1:]
+    values = cohort.numbers[column][:, layers]
+    what = "all six layers" if len(layers) == LAYERS else f"the {len(layers)} layers that have one"
     base = Comparison(
-        cohort.channels, column, LAYERS_DIFFER, "all six layers", "Friedman", _complete(values)
+        cohort.channels, column, LAYERS_DIFFER, what, "Friedman", _complete(values), tuple(layers)
     )
     yield _tested(base, _friedman, values)
 
@@ -150,7 +156,7 @@ def muscle_readings(cohort: Cohort, column: str) -> dict[str, Array]:
 
 
 def _muscle(cohort: Cohort, column: str, random: Random) -> Iterator[Comparison]:
-    if not has_layers(cohort, column):
+    if MUSCLE not in layers_of(cohort, column):
         return
     muscle = cohort.numbers[column][:, MUSCLE]
     for name, values in muscle_readings(cohort, column).items():
@@ -173,9 +179,9 @@ def _paired(base: Comparison, difference: Array, random: Random) -> Comparison:
 
 
 def pairs(cohort: Cohort, column: str, random: Random) -> list[Comparison]:
-    """All 15 pairs of layers, Holm over them; to be asked only where layers differ."""
+    """All pairs of layers, Holm over them; to be asked only where layers differ."""
     found = []
-    for one, other in combinations(range(1, MUSCLE + 1), 2):
+    for one, other in combinations(layers_of(cohort, column), 2):
         difference = cohort.numbers[column][:, one] - cohort.numbers[column][:, other]
         what = f"{LAYER_NAMES[one - 1]} minus {LAYER_NAMES[other - 1]}"
         base = Comparison(cohort.channels, column, PAIR, what, "signed-rank", _complete(difference))

@@ -31,6 +31,7 @@ from dicom_node.cohort.words import (
     PLUS_MINUS,
     adjusted,
     between,
+    counted_persons,
     equal,
     exactly,
     gate_of,
@@ -147,12 +148,16 @@ def _ranking(item: Ranking, tables: Tables) -> dict[str, Any]:
         "method": tables.method(item.column),
         "first": LAYER_NAMES[item.first - 1],
         "sentence": verdict(item, gate),
-        "test": f"Friedman, {gate.persons} persons: {adjusted(gate)}",
+        "test": DASH if gate.note else _friedman(gate),
         "often": f"{100 * item.how_often:.0f} %" if item.permuted else DASH,
         "permuted": _permuted(item),
         "flat": DASH if item.flat is None else number(item.flat),
         "claimed": item.stands_out,
     }
+
+
+def _friedman(gate: Comparison) -> str:
+    return f"Friedman, {gate.what}, {counted_persons(gate.persons)}: {adjusted(gate)}"
 
 
 def _permuted(item: Ranking) -> str:
@@ -165,6 +170,8 @@ def _equality(item: Equality, tables: Tables) -> dict[str, str]:
     compared = item.comparison
     return {
         "what": compared.what,
+        "non_muscle": number(item.means[0]),
+        "muscle": number(item.means[1]),
         "method": tables.method(compared.column),
         "difference": DASH if compared.effect is None else signed(compared.effect),
         "interval": between(compared.interval),

@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.cohort.quantities import CONTRIBUTION, LAYERS, MAGNITUDE
+from dicom_node.cohort.quantities import CONTRIBUTION, LAYERS, MAGNITUDE, place
 from dicom_node.cohort.rows import StoredScan
 from dicom_node.cohort.statistics import Array
 from dicom_node.cohort.subjects import People
@@ -138,7 +138,7 @@ def average(
 
 def _cohort(channels: str, sums: dict[str, _Sums], names: dict[str, str], people: People) -> Cohort:
     persons = sorted(sums, key=names.__getitem__)
-    columns = sorted({column for own in sums.values() for column in own.sum})
+    columns = sorted({column for own in sums.values() for column in own.sum}, key=place)
     with np.errstate(invalid="ignore"):
         numbers = {
             column: np.array([sums[p].sum[column] / sums[p].count[column] for p in persons])

@@ -26,6 +26,7 @@ from dicom_node.cohort.quantities import (
 )
 from dicom_node.cohort.statistics import Array
 from dicom_node.cohort.table import Cell, Ranking, Tables
+from dicom_node.cohort.words import counted_persons
 
 INK, FAINT, PAIN_INK, CONTROL_INK = "#1d2733", "#8593a3", "#9d2b22", "#2f5d8a"
 PANELS_PER_ROW = 4
@@ -98,7 +99,7 @@ def _panels(cohort: Cohort, tables: Tables) -> list[Panel]:
 def _draw_block(part: Any, block: list[Panel]) -> None:
     cohort = block[0].cohort
     part.suptitle(
-        f"{cohort.channels}: {len(cohort.names)} persons, {cohort.scan_count} scans",
+        f"{cohort.channels}: {counted_persons(len(cohort.names))}, {cohort.scan_count} scans",
         x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK,
     )  # fmt: skip
     _legend(part, block)

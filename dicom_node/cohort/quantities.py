@@ -48,9 +48,12 @@ UNITS = {
     THICKNESS: "mm",
 }
 MEAN, NULL = "373098007", "NULL"
+PARTS = ("SHAPLEY-LOOK", "SHAPLEY-THICK", "SHAPLEY-SHEAR")
+"""Methods of a contribution's parts; the muscle has no thickness, as the image cuts it off."""
 DEFAULT_THICKNESS = ("T2-3D", "T2-2D")
 """Other definitions of thickness are in the reports to check this one."""
-BESIDE = {"UNTRAINED": UNTRAINED, "NONMUSCLE": NOT_MUSCLE, "NULL": FLAT}
+UNTRAINED_METHOD = "UNTRAINED"
+BESIDE = {UNTRAINED_METHOD: UNTRAINED, "NONMUSCLE": NOT_MUSCLE, "NULL": FLAT}
 """Words in the methods of what stands beside a saliency, as CAM-NULL beside CAM-P99.5."""
 PROBABILITY = ("DCM", "122157")
 PAIN = ("99LAYER", "PAIN")
@@ -65,6 +68,13 @@ class Number:
     derivation: Code | None
     layer: int | None
     value: float
+
+
+def place(column: str) -> tuple[bool, int, str]:
+    """Sorts columns: non-muscle saliency, then by name, a contribution's total before its parts."""
+    quantity, _, method = column.partition("|")
+    part = PARTS.index(method) + 1 if method in PARTS else 0
+    return quantity != NOT_MUSCLE, part, column
 
 
 def tabulated(number: Number) -> str:

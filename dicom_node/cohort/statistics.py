@@ -22,8 +22,8 @@ class TooFew(ValueError):
     """There are too few persons; the sentence says how many there are."""
 
     def __init__(self, persons: int) -> None:
-        noun = "person" if persons == 1 else "persons"
-        super().__init__(f"not tested: {persons} {noun}, at least {LEAST} are needed")
+        said = {0: "no person", 1: "1 person"}.get(persons, f"{persons} persons")
+        super().__init__(f"not tested: {said}, at least {LEAST} are needed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,19 +13,30 @@ from dicom_node.cohort.comparisons import (
     Comparison,
     adjust,
     gates,
-    has_layers,
+    layers_of,
     muscle_readings,
     pairs,
     split,
 )
 from dicom_node.cohort.persons import Cohort
-from dicom_node.cohort.quantities import FLAT, LAYERS, MUSCLE, THICKNESS, beside
+from dicom_node.cohort.quantities import (
+    FLAT,
+    MUSCLE,
+    NOT_MUSCLE,
+    THICKNESS,
+    UNTRAINED,
+    UNTRAINED_METHOD,
+    beside,
+)
 from dicom_node.cohort.statistics import Array, Interval, Permuted, Random, TooFew
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One quantity of one layer over persons; ``interval`` is that of the mean, None with too few persons."""
+    """One quantity of one layer, or of layers 1 to 5 as one (0), over persons.
+
+    ``interval`` is that of the mean, None with too few persons.
+    """
 
     channels: str
     column: str
@@ -47,6 +58,7 @@ class Ranking:
     permuted   the null: labels shuffled within each person; None with too few persons.
     pairs      asked only where the layers differ.
     above      layers that the first is above in a paired test, Holm p < 0.05.
+    layers     those that were compared: all that have the quantity.
     """
 
     channels: str
@@ -57,10 +69,11 @@ class Ranking:
     flat: float | None
     pairs: tuple[Comparison, ...]
     above: tuple[int, ...]
+    layers: tuple[int, ...]
 
     @property
     def stands_out(self) -> bool:
-        return len(self.above) == LAYERS - 1
+        return len(self.above) == len(self.layers) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +130,9 @@ class Tables:
 
     def method(self, column: str) -> str:
         """The method of a column in words, as the reports call it."""
-        code = column.split("|")[1]
-        return self.words.get(code, code)
+        quantity, _, code = column.partition("|")
+        named = f"{UNTRAINED_METHOD}-{code}" if quantity == UNTRAINED else code
+        return self.words.get(named, code)
 
 
 def tabulate(
@@ -149,9 +163,8 @@ def tabulate(
 
 def _cells(cohort: Cohort, random: Random) -> Iterator[Cell]:
     for column in cohort.numbers:
-        if not has_layers(cohort, column):
-            continue
-        for layer in range(1, LAYERS + 1):
+        whole = [0] if column.split("|")[0] == NOT_MUSCLE else []
+        for layer in whole or layers_of(cohort, column):
             values = cohort.numbers[column][:, layer]
             values = values[np.isfinite(values)]
             if not len(values):
@@ -177,15 +190,14 @@ def _interval(values: Array, random: Random, *words: str) -> Interval | None:
 
 
 def _rank(cohort: Cohort, gate: Comparison, random: Random) -> Ranking:
-    values = cohort.numbers[gate.column][:, 1:]
-    with np.errstate(invalid="ignore"):
-        means = np.array([_mean(values[:, index]) for index in range(LAYERS)])
-    first = int(np.nanargmax(means)) + 1
+    values = cohort.numbers[gate.column][:, gate.layers]
+    place = int(np.argmax([_mean(column) for column in values.T]))
+    first = gate.layers[place]
     flat = cohort.numbers.get(beside(gate.column, FLAT))
     try:
         words = (gate.channels, gate.column, "first")
         drawn = statistics.bootstrap(values, lambda rows: rows.mean(axis=1), random, *words)
-        how_often = float((drawn.argmax(axis=1) + 1 == first).mean())
+        how_often = float((drawn.argmax(axis=1) == place).mean())
         permuted = statistics.permute_layers(values, random, *words)
     except TooFew:
         how_often, permuted = float("nan"), None
@@ -199,6 +211,7 @@ def _rank(cohort: Cohort, gate: Comparison, random: Random) -> Ranking:
         None if flat is None else _mean(flat[:, 0]),
         asked,
         tuple(_above(first, asked)),
+        gate.layers,
     )
 
 

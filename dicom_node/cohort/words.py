@@ -8,6 +8,7 @@ from dicom_node.cohort.quantities import (
     ENRICHMENT,
     LAYER_NAMES,
     MAGNITUDE,
+    PARTS,
     SALIENCY,
     THICKNESS,
     UNTRAINED,
@@ -32,15 +33,19 @@ def name_of(column: str) -> str:
 
 
 def in_short(tables: Tables, channels: str) -> Iterator[tuple[str, str, bool]]:
-    """What one set of channels says: of what, the sentence, and whether it claims something."""
+    """What one set of channels says: of what, the sentence, and whether it claims something.
+
+    Non-muscle against muscle comes first, as the question of the paper; parts of contributions stay below.
+    """
+    for item in tables.equalities:
+        if item.comparison.channels == channels:
+            head = f"Saliency, non-muscle ({item.comparison.what}) against muscle"
+            yield head, muscle(item), item.comparison.claimed or item.equal
     for ranking in tables.rankings:
-        if ranking.channels == channels:
+        if ranking.channels == channels and ranking.column.split("|")[1] not in PARTS:
             head = f"{name_of(ranking.column)} ({tables.method(ranking.column)})"
             sentence = f"{_greatest(tables, ranking)} {verdict(ranking, gate_of(ranking, tables))}"
             yield head, sentence, ranking.stands_out
-    for item in tables.equalities:
-        if item.comparison.channels == channels:
-            yield f"Non-muscle ({item.comparison.what}) against muscle", muscle(item), item.equal
     compared = [c for c in tables.comparisons if (c.channels, c.kind) == (channels, GROUPS)]
     if compared:
         yield "Pain against control", _groups(compared), any(c.claimed for c in compared)
@@ -74,11 +79,11 @@ def verdict(item: Ranking, gate: Comparison) -> str:
     if not gate.claimed:
         return "No difference between the layers is shown: the ranking says nothing."
     if item.stands_out:
-        return "It is above each of the other five layers (Holm p < 0.05)."
+        return f"It is above each of the other {len(item.layers) - 1} layers (Holm p < 0.05)."
     rivals = [
         name.lower()
         for layer, name in enumerate(LAYER_NAMES, start=1)
-        if layer != item.first and layer not in item.above
+        if layer in item.layers and layer != item.first and layer not in item.above
     ]
     return f"The layers differ, but it is not shown to be above {_list(rivals)}."
 
@@ -122,6 +127,11 @@ def _list(words: Sequence[str]) -> str:
 def adjusted(item: Comparison) -> str:
     """The adjusted p in words."""
     return DASH if item.adjusted is None else f"Holm {exactly(item.adjusted)}"
+
+
+def counted_persons(count: int) -> str:
+    """As ``1 person``."""
+    return "1 person" if count == 1 else f"{count} persons"
 
 
 def exactly(p: float) -> str:

@@ -54,7 +54,8 @@ def write_table(path: Path, tables: Tables) -> None:
         for cell in tables.cells:
             quantity, method = cell.column.split("|")
             numbers = (cell.mean, cell.sd, cell.median, *_ends(cell.interval))
-            start = (cell.channels, quantity, method, LAYER_NAMES[cell.layer - 1])
+            layer = LAYER_NAMES[cell.layer - 1] if cell.layer else "Layers 1 to 5"
+            start = (cell.channels, quantity, method, layer)
             writer.writerow(
                 (*start, cell.persons, cell.scans, *map(_text, numbers), UNITS[quantity])
             )
