@@ -1,6 +1,6 @@
 """What the tests of report write once and read often: cases on disk, content items by name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydicom import Dataset
@@ -15,7 +15,12 @@ TOOL = "Cornerstone3DTools@^0.1.0:"
 def write(tmp_path: Path, request: Request) -> tuple[Study, Outcome, dict[str, Written]]:
     study, outcomes = make_case(tmp_path / "source", request)
     written = write_objects(study, outcomes, tmp_path)
-    return study, outcomes[0], {item.kind: item for item in written}
+    return study, outcomes[0], by_kind(written)
+
+
+def by_kind(written: Sequence[Written]) -> dict[str, Written]:
+    """The first object of each kind."""
+    return {item.kind: item for item in reversed(written)}
 
 
 def content(item: Dataset) -> Iterator[Dataset]:

@@ -35,7 +35,7 @@ def case(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("peers")
     study, outcomes = make_case(folder / "source", request.param)
     written = write_objects(study, outcomes, folder)
-    return study, outcomes[0], {item.kind: item.path for item in written}, request.param
+    return study, outcomes[0], {item.kind: item.path for item in reversed(written)}, request.param
 
 
 def call(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:

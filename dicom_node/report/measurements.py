@@ -41,7 +41,7 @@ def build_measurements(
     )
     named = origin.constructor("measurements", 9000 + 10 * origin.number + 2)
     if origin.compared:
-        uid = origin.identity.uid("measurements", "instance", digest(origin.compared))
+        uid = origin.uid("measurements", "instance", digest(origin.compared))
         named["sop_instance_uid"] = uid
     result = sr.Comprehensive3DSR(
         evidence=[*stand_ins(origin), mask, *maps],

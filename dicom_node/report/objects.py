@@ -1,26 +1,35 @@
-"""Write every object of a study, hold those made of findings against them, then say what is written."""
+"""Write every object of a study in the forms its destinations want, check each, then say what is written."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydicom import Dataset
+from pydicom.uid import UID
 
+from dicom_node.errors import NotConformant
 from dicom_node.report import concepts
-from dicom_node.report.check import check_map, check_mask, check_report
+from dicom_node.report.check import Known, Outgoing, judge
+from dicom_node.report.form import REPORT_CLASSES, Form, Wish, wishes_of
 from dicom_node.report.measurements import build_measurements
 from dicom_node.report.origin import Origin, open_origin
-from dicom_node.report.parametric_map import build_map, is_placed
+from dicom_node.report.parametric_map import build_map, is_placed, quantities
 from dicom_node.report.segmentation import build_segmentation
 from dicom_node.report.sides import compare_sides
 from dicom_node.report.text_report import build_text_report
+from dicom_node.settings import Destination
 from dicom_node.study import Outcome, Study
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One DICOM file: ``kind`` is segmentation, measurements, map or refusal."""
+    """One DICOM file: ``kind`` is a key of ``form.RELEVANT``.
+
+    due      names of the destinations that are to get it.
+    verdict  why it may not leave the node; "" where it may.
+    """
 
     kind: str
     analysis: str
@@ -29,59 +38,150 @@ class Written:
     sop_instance_uid: str
     path: Path
     sha256: str
+    due: tuple[str, ...] = ()
+    verdict: str = ""
 
 
-def write_objects(study: Study, outcomes: Sequence[Outcome], folder: Path) -> tuple[Written, ...]:
-    """Write segmentation, measurements and maps of every outcome, or the reason why there are none.
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One object to write: its kind, which of its kind, its form."""
 
-    The same study and outcomes give the same bytes. Raises ReportError naming the study when an object
-    made of findings, read back, does not say what they say. A refusal, one sentence, is not read back.
+    kind: str
+    number: int
+    form: Form
+
+
+def write_objects(
+    study: Study,
+    outcomes: Sequence[Outcome],
+    folder: Path,
+    destinations: Sequence[Destination] = (),
+) -> tuple[Written, ...]:
+    """Write what the destinations want of every outcome, or the reason why there is nothing.
+
+    An object that several want alike is written once; without destinations, what one gets by default.
+    The same study, outcomes and wishes give the same bytes. Raises ReportError naming the study when
+    something cannot be written rightly, NotConformant when an object did not pass its check.
     """
-    written: list[Written] = []
+    wishes = wishes_of(destinations or [Destination()])
     comparisons = compare_sides(study, outcomes)
+    written: list[Written] = []
     for outcome in outcomes:
         added = tuple(item for comparison in comparisons for item in comparison.of(outcome))
         origin = replace(open_origin(study, outcome), compared=added)
-        written += (_write_findings if outcome.findings else _write_refusal)(origin, folder)
+        written += _Desk(origin, folder).write(wishes)
+    if wrong := [f"{item.path.name}: {item.verdict}" for item in written if item.verdict]:
+        raise NotConformant(
+            f"study {study.study_uid}: {' | '.join(wrong)}; nothing was delivered, keep the study and report "
+            "the fault",
+            tuple(written),
+        )
     return tuple(written)
 
 
-def _write_findings(origin: Origin, folder: Path) -> list[Written]:
-    mask = build_segmentation(origin)
-    path = _path(origin, folder, "segmentation")
-    written = [_save(mask, "segmentation", origin, path)]
-    check_mask(path, origin)
-    maps = []
-    if is_placed(origin):
-        for number in range(len(origin.findings.attributions)):
-            maps.append(build_map(origin, number))
-            path = _path(origin, folder, f"map-{number}")
-            written.append(_save(maps[-1], "map", origin, path))
-            check_map(path, origin, number)
-    path = _path(origin, folder, "measurements")
-    report = build_measurements(origin, mask, maps)
-    written.append(_save(report, "measurements", origin, path))
-    check_report(path, origin, mask)
-    return written
+def _pieces(origin: Origin, wish: Wish) -> list[Piece]:
+    """What a wish asks of an outcome, in the order of writing: a report comes after what it refers to."""
+    if origin.outcome.findings is None:
+        counts = {"refusal": 1}
+    else:
+        maps = len(quantities(origin)) if is_placed(origin) else 0
+        counts = {"segmentation": 1, "map": maps, "measurements": 1}
+    # Where there are no maps, a report that would name them is the same as one that would not.
+    form = wish.form if counts.get("map") else replace(wish.form, maps=True)
+    return [
+        Piece(kind, number, form.only(kind))
+        for kind, count in counts.items()
+        if kind in wish.kinds
+        for number in range(count)
+    ]
 
 
-def _write_refusal(origin: Origin, folder: Path) -> list[Written]:
-    report = build_text_report(origin, concepts.REFUSAL_REPORT, [origin.outcome.refusal])
-    return [_save(report, "refusal", origin, _path(origin, folder, "refusal"))]
+class _Desk:
+    """Writes the objects of one outcome; remembers the headers of those that others refer to."""
+
+    def __init__(self, origin: Origin, folder: Path) -> None:
+        self._origin = origin
+        self._folder = folder
+        self._made: dict[Piece, Dataset] = {}
+
+    def write(self, wishes: Mapping[Wish, Sequence[str]]) -> list[Written]:
+        due: dict[Piece, list[str]] = {}
+        for wish, names in wishes.items():
+            for piece in _pieces(self._origin, wish):
+                due.setdefault(piece, []).extend(name for name in names if name)
+        order = list(BUILDERS)
+        pieces = sorted(due, key=lambda piece: (order.index(piece.kind), piece.number))
+        return [self._write(piece, tuple(due[piece])) for piece in pieces]
+
+    def _write(self, piece: Piece, due: tuple[str, ...]) -> Written:
+        origin = replace(self._origin, form=piece.form)
+        dataset, meant = BUILDERS[piece.kind](self, origin, piece)
+        path = self._folder / _file_name(origin, piece)
+        dataset.file_meta.TransferSyntaxUID = UID(piece.form.file_syntax(piece.kind))
+        dataset.save_as(path, enforce_file_format=True)
+        verdict = judge(Outgoing(path, piece.kind, piece.number, origin, self._known(), meant))
+        for keyword in ("PixelData", "FloatPixelData", "EncapsulatedDocument"):
+            dataset.pop(keyword, None)
+        self._made[piece] = dataset
+        return Written(
+            piece.kind,
+            origin.name,
+            origin.number,
+            str(dataset.SOPClassUID),
+            str(dataset.SOPInstanceUID),
+            path,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            due,
+            verdict,
+        )
+
+    def _known(self) -> Known:
+        """The instances of the sources, and what was written before."""
+        instances = [item for items in self._origin.raw for item in items]
+        return {
+            str(item.SOPInstanceUID): (str(item.SOPClassUID), int(item.get("NumberOfFrames") or 1))
+            for item in (*instances, *self._made.values())
+        }
+
+    def segmentation(self, origin: Origin, _piece: Piece) -> tuple[Dataset, Any]:
+        return build_segmentation(origin), None
+
+    def map(self, origin: Origin, piece: Piece) -> tuple[Dataset, Any]:
+        return build_map(origin, piece.number), None
+
+    def measurements(self, origin: Origin, piece: Piece) -> tuple[Dataset, Any]:
+        """The report on the segmentation and the maps that the same destinations get."""
+        form = piece.form
+        mask = self._made[Piece("segmentation", 0, form.only("segmentation"))]
+        wanted = form.only("map")
+        maps = [
+            dataset
+            for made, dataset in self._made.items()
+            if form.maps and made.kind == "map" and made.form == wanted
+        ]
+        return in_class(build_measurements(origin, mask, maps), form), None
+
+    def refusal(self, origin: Origin, piece: Piece) -> tuple[Dataset, Any]:
+        report = build_text_report(origin, concepts.REFUSAL_REPORT, [origin.outcome.refusal])
+        return in_class(report, piece.form), None
 
 
-def _path(origin: Origin, folder: Path, stem: str) -> Path:
-    return folder / f"{stem}-{origin.number}-{origin.name}.dcm"
+BUILDERS: Mapping[str, Callable[[_Desk, Origin, Piece], tuple[Dataset, Any]]] = {
+    "segmentation": _Desk.segmentation,
+    "map": _Desk.map,
+    "measurements": _Desk.measurements,
+    "refusal": _Desk.refusal,
+}
+"""By kind, in the order of writing: the object, and the pixels or bytes that it was meant to carry."""
 
 
-def _save(dataset: Dataset, kind: str, origin: Origin, path: Path) -> Written:
-    dataset.save_as(path, enforce_file_format=True)
-    return Written(
-        kind,
-        origin.name,
-        origin.number,
-        str(dataset.SOPClassUID),
-        str(dataset.SOPInstanceUID),
-        path,
-        hashlib.sha256(path.read_bytes()).hexdigest(),
-    )
+def in_class(report: Dataset, form: Form) -> Dataset:
+    """The report in the wanted class: without 3D coordinates both classes have the same content."""
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = REPORT_CLASSES[form.sr]
+    return report
+
+
+def _file_name(origin: Origin, piece: Piece) -> str:
+    stem = f"map-{piece.number}" if piece.kind == "map" else piece.kind
+    words = "".join(f"-{word}" for word in piece.form.words)
+    return f"{stem}-{origin.number}-{origin.name}{words}.dcm"

@@ -10,6 +10,7 @@ from pydicom import Dataset
 
 from dicom_node.errors import ReportError
 from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment
+from dicom_node.report.form import Form
 from dicom_node.report.header import CHARACTER_SET, clean_header
 from dicom_node.report.identity import SOFTWARE, Identity, describe_settings, join, pinned_moment
 from dicom_node.study import Acquisition, Outcome, SourceFrame, Study
@@ -24,6 +25,7 @@ class Origin:
     raw       per source, the instances' data sets as received (no pixel data).
     headers   per source, their cleaned headers: the only values that enter a result.
     compared  numbers that come of comparing this outcome with another of the study.
+    form      how the next object is to be written; a part of its UIDs, not of the tracking UIDs.
     """
 
     study_uid: str
@@ -34,6 +36,7 @@ class Origin:
     headers: tuple[tuple[Dataset, ...], ...]
     identity: Identity
     compared: tuple[Measurement, ...] = ()
+    form: Form = Form()
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -67,15 +70,19 @@ class Origin:
         identifier = f"{self.name}-{number} {segment.label}"
         return identifier[:64], self.identity.uid("tracking", number)
 
+    def uid(self, kind: str, *role: object) -> str:
+        """UID of an object, or of its series, in the wanted form."""
+        return self.identity.uid(kind, *role, *self.form.words)
+
     def constructor(self, kind: str, series: int) -> dict[str, Any]:
         """The arguments that every object's constructor takes alike."""
         software = [SOFTWARE]
         if self.outcome.findings:
             software.append(f"{self.name} {self.findings.run.version}"[:64])
         return {
-            "series_instance_uid": self.identity.uid(kind, "series"),
+            "series_instance_uid": self.uid(kind, "series"),
             "series_number": series,
-            "sop_instance_uid": self.identity.uid(kind, "instance"),
+            "sop_instance_uid": self.uid(kind, "instance"),
             "instance_number": 1,
             "manufacturer": MANUFACTURER,
             "manufacturer_model_name": self.name[:64],
@@ -85,7 +92,7 @@ class Origin:
             "content_time": self.identity.time,
             "specific_character_set": CHARACTER_SET,
             "contributing_equipment": [algorithm_equipment(self.name, software, self.identity)],
-            "transfer_syntax_uid": "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
+            "transfer_syntax_uid": self.form.transfer_syntax(kind),
         }
 
 

@@ -1,9 +1,14 @@
-"""Parametric Map: the attribution of a decision as 32-bit floats over the source frames (PS3.3 A.75)."""
+"""Parametric Map: attribution or shear-wave speed as 32-bit floats over the source frames (PS3.3 A.75)."""
+
+from dataclasses import dataclass
 
 import highdicom as hd
 import numpy as np
 from highdicom.sr import CodedConcept
+from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as Concept
 
 from dicom_node.report.concepts import NO_UNITS, concept, declare_schemes
 from dicom_node.report.equipment import pin_times
@@ -11,7 +16,20 @@ from dicom_node.report.origin import Origin
 from dicom_node.report.proxy import proxy_source
 from dicom_node.report.references import refer_to_sources
 from dicom_node.report.segmentation import describe_geometry
-from models.findings import Attribution
+
+SPEED, SPEED_VALID = "shear-wave-speed", "shear-wave-valid"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantity:
+    """What one map shows: ``values`` float32 (slice, row, column) from 0 to ``top``, in ``unit``."""
+
+    concept: Concept
+    method: str
+    unit: Concept
+    label: str
+    values: NDArray[np.float32]
+    top: float
 
 
 def is_placed(origin: Origin) -> bool:
@@ -20,18 +38,45 @@ def is_placed(origin: Origin) -> bool:
     return {geometry.in_plane, geometry.frame_step, geometry.orientation} == {"measured"}
 
 
+def quantities(origin: Origin) -> tuple[Quantity, ...]:
+    """What a study's maps show: each attribution, then the shear-wave speed where it was measured."""
+    shown = [
+        Quantity(
+            concept(item.concept),
+            item.method,
+            NO_UNITS,
+            "SALIENCY" if item.concept.value == "130404" else "ATTRIBUTION",
+            item.map,
+            1.0,
+        )
+        for item in origin.findings.attributions
+    ]
+    scan = origin.acquisition.scan
+    if SPEED in scan.channels:
+        valid = scan.valid & (scan.channel(SPEED_VALID) > 0)
+        # m/s is no unit of DICOM's tables (CID 7181).
+        values = np.where(valid, scan.channel(SPEED) * np.float32(100.0), np.float32(0.0))
+        top = float(values.max()) or 1.0
+        unit = codes.UCUM.CentimeterPerSecond
+        how = "the scanner, 0 where it gave no valid value"
+        shown.append(Quantity(codes.DCM.ShearWaveSpeed, how, unit, "SHEAR_WAVE", values, top))
+    return tuple(shown)
+
+
 def build_map(origin: Origin, number: int) -> hd.pm.ParametricMap:
-    """One attribution map of an outcome, frames in ascending order along the slice normal."""
-    attribution = origin.findings.attributions[number]
+    """One map of an outcome, frames in ascending order along the slice normal."""
+    shown = quantities(origin)[number]
     result = hd.pm.ParametricMap(
         source_images=[proxy_source(origin)],
-        pixel_array=attribution.map,
+        pixel_array=shown.values,
         contains_recognizable_visual_features=False,
-        real_world_value_mappings=[_mapping(attribution)],
-        voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.5, window_width=1.0)],
-        content_label="SALIENCY" if attribution.concept.value == "130404" else "ATTRIBUTION",
+        real_world_value_mappings=[_mapping(shown)],
+        voi_lut_transformations=[
+            hd.VOILUTTransformation(window_center=shown.top / 2, window_width=shown.top)
+        ],
+        content_label=shown.label,
         content_description=describe_geometry(origin),
-        series_description=f"{origin.name} {attribution.concept.meaning}, research only"[:64],
+        series_description=f"{origin.name} {shown.concept.meaning}, research only"[:64],
         **origin.constructor(f"map {number}", 9000 + 10 * origin.number + 3 + number),
     )
     refer_to_sources(result, origin)
@@ -42,15 +87,15 @@ def build_map(origin: Origin, number: int) -> hd.pm.ParametricMap:
     return result
 
 
-def _mapping(attribution: Attribution) -> hd.pm.RealWorldValueMapping:
+def _mapping(shown: Quantity) -> hd.pm.RealWorldValueMapping:
     return hd.pm.RealWorldValueMapping(
-        lut_label=attribution.concept.meaning[:16],
-        lut_explanation=f"{attribution.concept.meaning} by {attribution.method}"[:64],
-        unit=NO_UNITS,
-        value_range=(0.0, 1.0),
+        lut_label=shown.concept.meaning[:16],
+        lut_explanation=f"{shown.concept.meaning} by {shown.method}"[:64],
+        unit=shown.unit,
+        value_range=(0.0, shown.top),
         slope=1.0,
         intercept=0.0,
-        quantity_definition=concept(attribution.concept),
+        quantity_definition=shown.concept,
     )
 
 

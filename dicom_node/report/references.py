@@ -1,6 +1,6 @@
 """References from results to the true source frames, in place of those to the proxy (PS3.3 C.7.6.16.2.6)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 
 from highdicom.sr import CodedConcept
@@ -87,6 +87,16 @@ def _restore(dataset: Dataset, classes: Mapping[str, str]) -> None:
     own = classes.get(str(dataset.get("ReferencedSOPInstanceUID", "")))
     if own is not None:
         dataset.ReferencedSOPClassUID = own
+
+
+def references(dataset: Dataset) -> Iterator[Dataset]:
+    """Every item, however deep, that refers to an instance."""
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                if "ReferencedSOPInstanceUID" in item:
+                    yield item
+                yield from references(item)
 
 
 def unique_headers(origin: Origin) -> list[Dataset]:

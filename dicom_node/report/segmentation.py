@@ -1,4 +1,7 @@
-"""Segmentation: one BINARY object with every described segment, absent ones without frames (PS3.3 A.51)."""
+"""Segmentation: one object with every described segment, absent ones without frames (PS3.3 A.51).
+
+BINARY has a frame per segment and slice, a label map (LABELMAP) one frame per slice.
+"""
 
 import re
 import warnings
@@ -26,11 +29,12 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
         result = hd.seg.Segmentation(
             source_images=[proxy_source(origin)],
             pixel_array=segmentation.labelmap,
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segmentation_type=origin.form.seg.upper(),
             segment_descriptions=[_describe(origin, item) for item in segmentation.segments],
             content_label=re.sub(r"[^A-Z0-9_ ]", "_", origin.name.upper())[:16],
             content_description=describe_geometry(origin),
             series_description=f"{origin.name} segmentation, research only"[:64],
+            omit_empty_frames=origin.form.seg_frames == "sparse",
             **origin.constructor("segmentation", 9000 + 10 * origin.number + 1),
         )
     refer_to_sources(result, origin)
