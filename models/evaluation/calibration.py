@@ -116,7 +116,7 @@ def _interval(found: Interval) -> str:
 
 
 def _range(found: Interval) -> str:
-    return f"{found[1]:.3f} to {found[2]:.3f}"
+    return f"{found[1]:.3f} to {found[2]:.3f}" if np.isfinite(found[1]) else "-"
 
 
 def if_people_are_whole(said: Said, seed: int = 0) -> Interval:

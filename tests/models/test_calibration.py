@@ -93,3 +93,4 @@ def test_where_there_is_no_line_there_is_no_number(pain):
     assert row["Predictions"] == 4
     assert row["Slope"] is None
     assert row["Intercept"] is None
+    assert row["Slope 95 %"] == row["Intercept 95 %"] == "-"
