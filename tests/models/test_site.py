@@ -13,6 +13,7 @@ from torch import nn
 from dicom_node.analyze import load_analyses
 from dicom_node.errors import SettingsError, WeightsMismatch
 from dicom_node.settings import Analyze, OtherWeights
+from models.layer import LayerAnalysis
 from models.layer.weights import load_weights
 from models.phantom import PhantomRequest, synthesize
 from models.phantom.truth import to_image
@@ -172,8 +173,12 @@ def test_validation_dice_is_of_whole_scans() -> None:
     assert np.isnan(dice[2:]).all()
 
 
+LEVELS = ("none", "mild", "moderate", "severe")
+
+
+@pytest.mark.parametrize("levels", [(), LEVELS], ids=["yes or no", "levels"])
 def test_pain_labels_fit_the_heads_on_the_layers_that_are_found(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], levels: tuple[str, ...]
 ) -> None:
     shipped = load_weights(SHIPPED)
     segment = shipped.segment
@@ -186,7 +191,7 @@ def test_pain_labels_fit_the_heads_on_the_layers_that_are_found(
             "spacing_mm = [0.6, 0.9]\nneighbors = 1",
             f"spacing_mm = {list(segment.spacing_mm)}\nneighbors = 2",
         ),
-        ("seed = 3", "seed = 6"),  # a split with both classes on both sides
+        ("seed = 3", "seed = 0"),  # a split with every level on both sides
         ("validation_share = 0.3", "validation_share = 0.4"),
         ("channels = [8, 16, 32]", f"channels = {list(segment.network.channels)}"),
         (
@@ -200,20 +205,34 @@ def test_pain_labels_fit_the_heads_on_the_layers_that_are_found(
     folder = tmp_path / "data"
     folder.mkdir()
     lines = ["subject,study,pain"]
-    for number in range(9):
+    if levels:
+        (folder / "layers.toml").write_text(f"[pain]\nlevels = {list(levels)}", encoding="utf-8")
+    for number in range(12):
         person = synthesize(3000 + number, PhantomRequest((3, 120, 64), (0.8, 0.3, 0.5)))
         gray = person.scan.channel("b-mode").astype(np.uint8)
         sitk.WriteImage(to_image(gray, person.scan.affine), str(folder / f"s{number}.nii"))
         if number < 2:
             image = to_image(person.labelmap, person.scan.affine)
             sitk.WriteImage(image, str(folder / f"s{number}_labels.nii"))
-        lines.append(f"p{number},s{number},{number % 2}")
+        lines.append(f"p{number},s{number},{levels[number % 4] if levels else number % 2}")
     (folder / "subjects.csv").write_text("\n".join(lines), encoding="utf-8")
+    last = person.scan
     train_site(config, folder, tmp_path / "out")
     said = " ".join(capsys.readouterr().out.split())
     assert "Pain from B-mode: heads fitted on" in said
     assert "Pain from B-mode and shear wave: as in the weights it began from; 0 subjects" in said
     made = load_weights(tmp_path / "out")
+    assert ("ranked probability score" in said) == bool(levels)
+    assert (made.pain_b.levels is not None) == bool(levels)
+    if made.pain_b.levels:
+        assert "AUC of mild or more" in made.statement
+        assert "subjects with pain of level: none 3, mild 3, moderate 3, severe 3" in said
+        assert made.pain_b.levels.names == levels
+        (decision,) = LayerAnalysis(tmp_path / "out").run(last).classifications
+        told = [probability for _, probability in decision.levels]
+        assert [code.meaning for code, _ in decision.levels][1] == "Level 1 of 3: mild"
+        assert sum(told) == pytest.approx(1)
+        assert sum(told[1:]) == pytest.approx(decision.outcomes[0][1])
     assert not torch.equal(made.pain_b.network.weight, shipped.pain_b.network.weight)
     torch.testing.assert_close(
         made.pain_b.network.appearance_readout, shipped.pain_b.network.appearance_readout

@@ -13,7 +13,14 @@ from dicom_node.examples import write_examples
 from dicom_node.scanner import Style, write_study
 from models.phantom import Phantom
 from models.training.dataset import open_dataset, read_example, sweeps_of
-from models.training.subjects import DatasetError, Words, held_out, read_table, read_words
+from models.training.subjects import (
+    DatasetError,
+    Words,
+    also_held_out,
+    held_out,
+    read_table,
+    read_words,
+)
 
 
 def test_dicom_and_nifti_of_the_same_people_teach_the_same(
@@ -58,6 +65,7 @@ def test_slices_without_a_mask_are_not_taken_for_empty_ones(people: Sequence[Pha
         ("subject,study\nann,s0\nben,s0\n", "line 3: study s0 is there twice"),
         ("subject,study,pain\nann,s0,often\n", "line 2: pain is 'often', not 0 or 1"),
         ("subject,study,age\nann,s0,old\n", "line 2: age is 'old', not a number"),
+        ("subject,study,age\nann,s0,nan\n", "line 2: age is 'nan', not a number"),
         ("subject,study\n,s0\n", "line 2: subject is empty"),
     ],
 )
@@ -81,25 +89,93 @@ def test_pain_may_be_a_class_or_a_scale(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[layer]\na = 1", "[layers]\na = 7", "[layers]\na = true", "[layers", "pain = 1"]
-)
+    "text", ["[layer]\na = 1", "[layers]\na = 7", "[layers]\na = true", "[layers", "pain = 1",
+             "pain_from = [1, 2]", "pain_from = nan", 'pain_from = "4"', "[pain]\na = 2"]
+)  # fmt: skip
 def test_words_that_cannot_be_used_are_errors(tmp_path: Path, text: str) -> None:
     (tmp_path / "layers.toml").write_text(text, encoding="utf-8")
     with pytest.raises(DatasetError, match=r"layers\.toml"):
         read_words(tmp_path)
 
 
-@given(
-    names=st.sets(st.text(min_size=1, max_size=8), min_size=2, max_size=40),
-    added=st.text(min_size=9, max_size=12),
-    seed=st.integers(0, 99),
+GRADED = '[pain]\nlevels = ["None", "mild", "moderate", "severe"]\n'
+
+
+def test_pain_may_have_levels_by_name_by_another_word_or_on_a_scale(tmp_path: Path) -> None:
+    text = "subject,study,pain\na,1,NONE\nb,2,severe\nc,3,slight\nd,4,\n"
+    (tmp_path / "subjects.csv").write_text(text, encoding="utf-8")
+    (tmp_path / "layers.toml").write_text(GRADED + "slight = 1\n", encoding="utf-8")
+    rows = read_table(tmp_path, read_words(tmp_path)).values()
+    assert [(row.level, row.pain) for row in rows] == [
+        (0, False),
+        (3, True),
+        (1, True),
+        (None, None),
+    ]
+    (tmp_path / "subjects.csv").write_text(
+        text + "e,5,0.5\nf,6,1\ng,7,6.9\nh,8,7\n", encoding="utf-8"
+    )
+    with pytest.raises(
+        DatasetError, match=r"line 6: pain is '0\.5', none of the levels None, mild"
+    ):
+        read_table(tmp_path, read_words(tmp_path))
+    words = "pain_from = [1, 4, 7]\n" + GRADED + "slight = 1\n"
+    (tmp_path / "layers.toml").write_text(words, encoding="utf-8")
+    rows = read_table(tmp_path, read_words(tmp_path)).values()
+    assert [row.level for row in rows] == [0, 3, 1, None, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'levels = ["no", "yes"]',
+        'levels = ["a", "b", "A"]',
+        'levels = ["a", "b", ""]',
+        'levels = ["a", "b", 3]',
+        """levels = ["a", "b", '"']""",
+        f'levels = ["a", "b", "{"c" * 41}"]',
+        'levels = ["a", "b", "c"]\nd = 3',
+    ],
 )
-def test_the_split_is_of_subjects_and_does_not_move(names: set[str], added: str, seed: int) -> None:
-    apart = held_out(names, 0.3, seed)
-    assert apart == held_out([*names, *names], 0.3, seed)
-    assert 0 < len(apart) < len(names)
-    more = held_out(names | {added}, 0.3, seed) - {added}
-    assert len(apart) == 1 or apart <= more or len(apart) == len(names) - 1
+def test_levels_that_cannot_be_are_errors(tmp_path: Path, text: str) -> None:
+    (tmp_path / "layers.toml").write_text(f"[pain]\n{text}", encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"layers\.toml: pain"):
+        read_words(tmp_path)
+
+
+@pytest.mark.parametrize("cuts", ["4", "[4]", "[1, 4]", "[1, 7, 4]", "[1, 4, 4]"])
+def test_a_scale_is_cut_between_all_levels(tmp_path: Path, cuts: str) -> None:
+    (tmp_path / "layers.toml").write_text(f"pain_from = {cuts}\n{GRADED}", encoding="utf-8")
+    with pytest.raises(DatasetError, match="pain_from must be 3 increasing numbers"):
+        read_words(tmp_path)
+
+
+PEOPLE = st.sets(st.text(min_size=1, max_size=8), min_size=2, max_size=40)
+
+
+@given(PEOPLE, st.text(min_size=9, max_size=12), st.integers(0, 99), st.floats(0.05, 0.95))
+def test_so_many_subjects_validate_and_a_new_one_moves_one_at_most(
+    names: set[str], added: str, seed: int, share: float
+) -> None:
+    apart = held_out(names, share, seed)
+    assert apart == held_out([*names, *names], share, seed)
+    assert len(apart) == min(max(round(share * len(names)), 1), len(names) - 1)
+    more = held_out(names | {added}, share, seed) - {added}
+    assert len(apart ^ more) <= 1
+
+
+@given(PEOPLE, PEOPLE, st.integers(0, 99), st.floats(0.05, 0.95))
+def test_no_subject_is_on_both_sides_of_masks_and_pain(
+    masks: set[str], pain: set[str], seed: int, share: float
+) -> None:
+    validate = held_out(masks, share, seed)
+    learn = frozenset(masks) - validate
+    also = also_held_out(pain, (learn, validate), share, seed)
+    assert also <= pain
+    assert not also & learn
+    assert validate & pain <= also
+    wanted = max(round(share * len(pain)), 1)
+    assert len(also) == min(max(wanted, len(validate & pain)), len(pain - learn))
 
 
 def test_one_subject_is_not_enough() -> None:
