@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dicom_node.errors import SettingsError, WeightsMismatch
+from dicom_node.reasons import NO_ANALYSIS, REASONS
 from dicom_node.settings import Analyze, OtherWeights
 from dicom_node.study import Outcome, Study
 from models.analysis import Analysis, Refusal, Retrainable, WeightsError, load
@@ -62,10 +63,11 @@ def analyze_study(study: Study, analyses: Sequence[Analysis]) -> tuple[Outcome, 
             reason = (
                 f"no configured analysis takes {acquisition.scan.modality} with channels {channels}"
             )
-            outcomes.append(Outcome(number, "", None, reason))
+            outcomes.append(Outcome(number, "", None, reason, NO_ANALYSIS.value))
         for analysis in willing:
             try:
                 outcomes.append(Outcome(number, analysis.name, analysis.run(acquisition.scan)))
             except Refusal as refusal:
-                outcomes.append(Outcome(number, analysis.name, None, str(refusal)))
+                code = REASONS[refusal.kind].value
+                outcomes.append(Outcome(number, analysis.name, None, str(refusal), code))
     return tuple(outcomes)

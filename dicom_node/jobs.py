@@ -14,6 +14,7 @@ from dbos import DBOSClient, WorkflowStatus
 
 from dicom_node import errors, index
 from dicom_node.errors import NodeError
+from dicom_node.reasons import INTERNAL_ERROR
 from dicom_node.settings import Settings
 
 LISTED = 200
@@ -22,6 +23,9 @@ LISTED = 200
 BEFORE = dict(zip(index.PAST, ("received", *index.PAST.values()), strict=False))
 FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 ACTIVE = ("DELAYED", "ENQUEUED", "PENDING")
+
+NOTHING = "nothing to analyze"
+"""The state of a generation that brought nothing but results of this program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One generation of a study: its state is the past tense of the last word that was done."""
+    """One generation of a study: its state is the past tense of the last word that was done.
+
+    ``code`` is the reason why it was not analyzed, as in the answer that was sent (``reasons``).
+    """
 
     study: str
     generation: int
@@ -49,6 +56,9 @@ class Job:
     received_at: str
     deliveries: tuple[Delivery, ...]
     seconds: dict[str, float]
+    evidence: str
+    """What showed that the study was complete; "" while it is not."""
+    code: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types, in the order of a table's columns."""
@@ -57,7 +67,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The last run of one stage (for deliver: to one destination)."""
+    """The last run of one stage (for deliver: to one destination; for report also: of the answer)."""
 
     word: str
     destination: str
@@ -66,11 +76,12 @@ class _Run:
 
 
 def list_jobs(settings: Settings) -> tuple[Job, ...]:
-    """The latest generation of each study, the newest first."""
+    """The latest generation of each study that brought anything to analyze, the newest study first."""
     with _Memory(settings) as memory:
         rows = memory.newest()
         runs = memory.runs([row.study_uid for row in rows])
-        return tuple(memory.job(row.study_uid, row.generation, runs) for row in rows)
+        latest = [(row.study_uid, _latest(row.study_uid, row.generation, runs)) for row in rows]
+        return tuple(memory.job(study_uid, number, runs) for study_uid, number in latest)
 
 
 def show_job(settings: Settings, study_uid: str) -> tuple[Job, ...]:
@@ -82,24 +93,31 @@ def show_job(settings: Settings, study_uid: str) -> tuple[Job, ...]:
 
 
 def retry_job(settings: Settings, study_uid: str) -> str:
-    """Run the failed, refused or canceled stage of the latest generation again; returns what was done.
+    """Run what failed, was refused or canceled again; returns what was done.
 
+    A failed delivery begins anew, with all its patience; a canceled stage goes on. A stage that failed or
+    refused has been answered, so the study is analyzed as a new generation, whose report names that answer.
     Raises NodeError when the study is unknown, or nothing of it has failed.
     """
     with _Memory(settings) as memory:
-        generation = memory.generation(study_uid)
-        runs = memory.runs([study_uid])[study_uid, generation]
-        stopped = [run for run in runs if _stopped(run)]
+        runs = memory.runs([study_uid])
+        newest = memory.generation(study_uid)
+        mine = runs[study_uid, _latest(study_uid, newest, runs)]
+        stopped = [run for run in mine if run.status.status in (*FAILED, "CANCELLED")]
+        if any(run.word != "deliver" and run.status.status in FAILED for run in stopped) or (
+            not stopped and any(_said(run, "refused") for run in mine)
+        ):
+            memory.reopen(study_uid, newest)
+            return f"study {study_uid}: analyzed again, as generation {newest + 1}"
         if not stopped:
-            state, _ = _state(runs)
-            raise NodeError(f"study {study_uid} is {state}; nothing of it has failed")
+            raise NodeError(f"study {study_uid} is {_state(mine)[0]}; nothing of it has failed")
         for run in stopped:
-            # Without the queue's name it would run on whatever worker comes first.
-            memory.client.rewind_workflow(
-                run.status.workflow_id,
-                queue_name=index.QUEUES[run.word],
-                queue_partition_key=run.destination or None,
-            )
+            if run.word == "deliver":
+                memory.deliver_anew(run)
+            else:
+                # Without the queue's name it would run on whatever worker comes first.
+                queue = index.QUEUES[run.word]
+                memory.client.rewind_workflow(run.status.workflow_id, queue_name=queue)
     words = ", ".join(f"{run.word} {run.destination}".strip() for run in stopped)
     return f"study {study_uid}: runs again: {words}"
 
@@ -108,16 +126,14 @@ def cancel_job(settings: Settings, study_uid: str) -> str:
     """Stop all work on a study after the step in hand; returns what was done. Raises NodeError."""
     with _Memory(settings) as memory:
         memory.generation(study_uid)
-        index.close_now(memory.engine, study_uid)
-        active = [
-            run.status.workflow_id
-            for runs in memory.runs([study_uid]).values()
-            for run in runs
-            if run.status.status in ACTIVE
-        ]
-        if not active:
+        generation = index.close_now(memory.engine, study_uid)
+        if not (active := memory.active(study_uid, generation)):
             raise NodeError(f"study {study_uid}: no work on it is going on")
-        memory.client.cancel_workflows(active)
+        while (
+            active
+        ):  # a stage that has just ended has enqueued the next one since it was looked at
+            memory.client.cancel_workflows(active)
+            active = memory.active(study_uid, generation)
     return f"study {study_uid}: canceled; what was received is kept"
 
 
@@ -156,6 +172,40 @@ class _Memory:
             raise NodeError(f"study {study_uid} was never received")
         return int(number)
 
+    def reopen(self, study_uid: str, newest: int) -> None:
+        """Open a generation with the instances that are there, closed at once. Raises NodeError."""
+        study = index.studies
+        values = {"generation": newest + 1, "closed": False}
+        unchanged = (study.c.study_uid == study_uid, study.c.generation == newest, study.c.closed)
+        order = self._order("assemble", index.workflow_id(study_uid, newest + 1, "assemble", "0"))
+        with self.engine.begin() as connection:
+            changed = connection.execute(study.update().where(*unchanged).values(values))
+            if changed.rowcount != 1:
+                raise NodeError(f"study {study_uid}: instances are arriving; it is analyzed anyway")
+            priority = connection.scalar(sa.select(study.c.priority).where(unchanged[0]))
+            of = (study_uid, newest + 1, priority, 0)
+            self.client.enqueue_in_transaction(connection, order | {"priority": priority}, *of)
+        index.close_now(self.engine, study_uid)
+
+    def deliver_anew(self, run: _Run) -> None:
+        """Enqueue a delivery after the last one, as if it were the first."""
+        study_uid, generation, word, _ = run.status.workflow_id.split(":", 3)
+        turn, priority = run.turn + 1, run.status.priority or 0
+        detail = f"{turn}:{run.destination}"
+        order = self._order(word, index.workflow_id(study_uid, int(generation), word, detail))
+        order |= {"priority": priority, "queue_partition_key": run.destination}
+        attempt = {"turn": turn, "since": 0.0}
+        of = (study_uid, int(generation), priority, run.destination, attempt)
+        self.client.enqueue(order, *of)
+
+    def _order(self, word: str, workflow_id: str) -> Any:
+        return {
+            "workflow_name": word,
+            "queue_name": index.QUEUES[word],
+            "workflow_id": workflow_id,
+            "app_version": index.VERSION,
+        }
+
     def runs(self, study_uids: list[str]) -> dict[tuple[str, int], list[_Run]]:
         """For each generation the last run of each stage, in the order of the sentence."""
         last: dict[tuple[str, int], dict[tuple[str, str], _Run]] = defaultdict(dict)
@@ -174,14 +224,22 @@ class _Memory:
             ordered[key] = sorted(runs.values(), key=lambda run: words.index(run.word))
         return ordered
 
+    def active(self, study_uid: str, generation: int) -> list[str]:
+        """The workflows that go on, of all generations up to one: a later one was opened since."""
+        return [
+            run.status.workflow_id
+            for (_, number), runs in self.runs([study_uid]).items()
+            for run in runs
+            if number <= generation and run.status.status in ACTIVE
+        ]
+
     def job(self, study_uid: str, generation: int, runs: dict[tuple[str, int], list[_Run]]) -> Job:
         received = index.instances_of(self.engine, study_uid, generation)
         mine = runs[study_uid, generation]
         state, reason = _state(mine)
         deliveries = self._deliveries(study_uid, generation)
-        if state == "delivered" and not deliveries:
-            # The same objects were made of a later generation too, and are that one's to deliver.
-            state = "superseded"
+        if state == "delivered" and any(each.status == index.SUPERSEDED for each in deliveries):
+            state = index.SUPERSEDED
         waiting = [f"{each.destination}: {each.reason}" for each in deliveries if each.reason]
         return Job(
             study_uid,
@@ -192,6 +250,8 @@ class _Memory:
             _clock(max((row.received_at for row in received), default=None)),
             deliveries,
             _seconds(mine),
+            index.evidence_of(self.engine, study_uid, generation),
+            _code(mine),
         )
 
     def _deliveries(self, study_uid: str, generation: int) -> tuple[Delivery, ...]:
@@ -211,7 +271,7 @@ class _Memory:
 
 def _delivery(destination: str, rows: list[sa.Row[Any]]) -> Delivery:
     """Sum up the objects of one destination; the worst status speaks for all."""
-    severity = ("delivered", "warning", "pending", "waiting", "failed")
+    severity = ("delivered", "warning", index.SUPERSEDED, "pending", "waiting", "failed")
     status = max((row.status for row in rows), key=severity.index)
     acknowledged = [row.delivered_at for row in rows if row.delivered_at is not None]
     complete = len(acknowledged) == len(rows)
@@ -226,9 +286,25 @@ def _delivery(destination: str, rows: list[sa.Row[Any]]) -> Delivery:
     )
 
 
-def _stopped(run: _Run) -> bool:
-    status = run.status
-    return status.status in (*FAILED, "CANCELLED") or "refused" in (status.output or {})
+def _latest(study_uid: str, newest: int, runs: dict[tuple[str, int], list[_Run]]) -> int:
+    """The newest generation that is not just results that came back; of none that is, the newest."""
+    for generation in range(newest, -1, -1):
+        if _state(runs[study_uid, generation])[0] != NOTHING:
+            return generation
+    return newest
+
+
+def _said(run: _Run, key: str) -> Any:
+    """What the output of a finished run has under a key."""
+    return (run.status.output or {}).get(key)
+
+
+def _code(runs: list[_Run]) -> str:
+    """The reason that the answer gives first; "" where nothing was to answer."""
+    if any(run.word != "deliver" and run.status.status in FAILED for run in runs):
+        return INTERNAL_ERROR.value
+    grounds = [ground for run in runs for ground in _said(run, "grounds") or ()]
+    return str(grounds[0][0]) if grounds else ""
 
 
 def _state(runs: list[_Run]) -> tuple[str, str]:
@@ -240,8 +316,11 @@ def _state(runs: list[_Run]) -> tuple[str, str]:
             return f"failed to {run.word}", _reason(run.status)
         if run.status.status == "CANCELLED":
             return "canceled", f"before it was {index.PAST[run.word]}"
-        if refused := (run.status.output or {}).get("refused"):
+    for run in runs:
+        if refused := _said(run, "refused"):
             return "refused", refused
+        if nothing := _said(run, "nothing"):
+            return NOTHING, nothing
     word = runs[-1].word
     # Of every word: a report that was cut off may still have to name further destinations.
     done = all(run.status.status == "SUCCESS" for run in runs)
@@ -260,7 +339,7 @@ def _seconds(runs: list[_Run]) -> dict[str, float]:
     """For each finished stage how long its step took; deliver: the slowest destination's last attempt."""
     seconds: dict[str, float] = {}
     for run in runs:
-        took = (run.status.output or {}).get("seconds")
+        took = _said(run, "seconds")
         if took is not None:
             seconds[run.word] = max(seconds.get(run.word, 0.0), took)
     return seconds
@@ -268,9 +347,7 @@ def _seconds(runs: list[_Run]) -> dict[str, float]:
 
 def _unused(runs: list[_Run]) -> str:
     """Why instances of the study became part of no scan."""
-    reasons = [
-        (run.status.output or {}).get("unused", {}) for run in runs if run.word == "assemble"
-    ]
+    reasons = [_said(run, "unused") or {} for run in runs if run.word == "assemble"]
     return "; ".join(f"{count} unused: {why}" for each in reasons for why, count in each.items())
 
 

@@ -14,13 +14,15 @@ from rich.markup import escape
 
 from dicom_node.analyze import analyze_study, load_analyses
 from dicom_node.assemble import assemble_study
+from dicom_node.assemble.identity import own_results, shared_header
 from dicom_node.assemble.instances import MALFORMED
 from dicom_node.deliver import deliver
-from dicom_node.errors import SettingsError, StudyError
-from dicom_node.report import write_objects
+from dicom_node.errors import PatientsDiffer, SettingsError, StudyError
+from dicom_node.reasons import OTHER_PATIENT
+from dicom_node.report import write_answer, write_objects
 from dicom_node.report.page import write_page
 from dicom_node.settings import Destination, Settings
-from dicom_node.study import StoredInstance
+from dicom_node.study import Ground, StoredInstance, Unanalyzed
 from models.analysis import Analysis
 
 REFUSED = 3
@@ -39,9 +41,10 @@ class Verdict:
     folder: Path
     objects: tuple[str, ...]
     reasons: tuple[str, ...]
+    is_analyzed: bool
 
     def as_dict(self) -> dict[str, Any]:
-        status = "analyzed" if self.objects else "refused"
+        status = "analyzed" if self.is_analyzed else "refused"
         return {
             "study_instance_uid": self.study_uid,
             "status": status,
@@ -55,6 +58,7 @@ def process(paths: Sequence[Path], out: Path, settings: Settings) -> int:
     """Analyze every study found in files and folders; returns the exit status (0 or 3).
 
     One study writes straight into ``out``, several into one folder each; ``out/findings.json`` always exists.
+    A study that cannot be analyzed gets the report that says why (``answer.dcm``).
     """
     console = Console(stderr=True, soft_wrap=True)
     studies, unreadable = find_studies(paths)
@@ -76,7 +80,7 @@ def process(paths: Sequence[Path], out: Path, settings: Settings) -> int:
         for name in verdict.objects:
             console.print(f"wrote {escape(str(verdict.folder / name))}")
     _write_summary(out, verdicts, unreadable)
-    return 0 if any(verdict.objects for verdict in verdicts) else REFUSED
+    return 0 if any(verdict.is_analyzed for verdict in verdicts) else REFUSED
 
 
 def find_studies(
@@ -132,22 +136,52 @@ class _Bench:
 
     def process(self, study_uid: str, instances: Sequence[StoredInstance], folder: Path) -> Verdict:
         """Assemble, analyze and report one study; a refusal is a verdict like any other."""
+        returned = own_results(instances)
+        instances = [item for item in instances if item.sop_instance_uid not in returned]
+        if not instances:
+            return Verdict(
+                study_uid, folder, (), ("there are only results of this program",), False
+            )
         self._tell(study_uid, f"assemble {len(instances)} instances")
+        largest_bytes = self.settings.assemble.largest_mib * 2**20
         try:
-            study = assemble_study(study_uid, 0, instances, self.settings.sources)
+            study = assemble_study(study_uid, 0, instances, self.settings.sources, largest_bytes)
         except StudyError as error:
-            return Verdict(study_uid, folder, (), (error.reason,))
+            ground = Ground(error.code.value, error.reason)
+            return self._answer(study_uid, instances, [ground], folder)
         self._tell(study_uid, f"analyze {len(study.acquisitions)} scans")
         outcomes = analyze_study(study, self.analyses)
+        if all(outcome.findings is None for outcome in outcomes):
+            grounds = list(dict.fromkeys(outcome.ground for outcome in outcomes))
+            return self._answer(study_uid, instances, grounds, folder)
         reasons = [outcome.refusal for outcome in outcomes if outcome.findings is None]
         reasons += [f"{item.sop_instance_uid}: {item.reason}" for item in study.unused]
-        if all(outcome.findings is None for outcome in outcomes):
-            return Verdict(study_uid, folder, (), tuple(reasons))
         self._tell(study_uid, "report")
         folder.mkdir(parents=True, exist_ok=True)
-        written = write_objects(study, outcomes, folder)
+        try:
+            written = write_objects(study, outcomes, folder)
+        except PatientsDiffer as error:
+            ground = Ground(OTHER_PATIENT.value, str(error))
+            return self._answer(study_uid, instances, [ground], folder)
         write_page(study, outcomes, folder)
-        return Verdict(study_uid, folder, tuple(item.path.name for item in written), tuple(reasons))
+        names = tuple(item.path.name for item in written)
+        return Verdict(study_uid, folder, names, tuple(reasons), True)
+
+    def _answer(
+        self,
+        study_uid: str,
+        instances: Sequence[StoredInstance],
+        grounds: Sequence[Ground],
+        folder: Path,
+    ) -> Verdict:
+        """The report that a study was not analyzed, where such reports are wanted."""
+        names: tuple[str, ...] = ()
+        if self.settings.report.refusals:
+            folder.mkdir(parents=True, exist_ok=True)
+            header = shared_header(study_uid, instances)
+            names = (write_answer(Unanalyzed(study_uid, tuple(grounds), header), folder).path.name,)
+        reasons = tuple(ground.sentence for ground in grounds)
+        return Verdict(study_uid, folder, names, reasons, False)
 
     def _tell(self, study_uid: str, what: str) -> None:
         self.console.print(f"{study_uid}: {what}")
@@ -158,7 +192,11 @@ def _write_summary(
 ) -> None:
     """Complete or create ``findings.json`` so that a script finds every verdict in one place."""
     path = out / "findings.json"
-    text = json.loads(path.read_text()) if len(verdicts) == 1 and verdicts[0].objects else {}
+    text = (
+        json.loads(path.read_text())
+        if [verdict.is_analyzed for verdict in verdicts] == [True]
+        else {}
+    )
     text["studies"] = [verdict.as_dict() for verdict in verdicts]
     text["refused_files"] = [{"path": str(file), "reason": reason} for file, reason in unreadable]
     path.write_text(json.dumps(text, indent=2), encoding="utf-8")

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
 from models.findings import Findings
 from models.scan import Scan
+
+PROGRAM = "dicom-node"
+"""Manufacturer of every result, by which a result that comes back is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +123,37 @@ class Study:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Why a study, or a scan of it, was not analyzed: the value of a reason (``reasons``), and a sentence."""
+
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unanalyzed:
+    """A study without results: why, and what its instances say alike of patient and study."""
+
+    study_uid: str
+    grounds: tuple[Ground, ...]
+    header: Dataset
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What one analysis says of one acquisition: findings, or the reason why there are none."""
+    """What one analysis says of one acquisition: findings, or a sentence and a code that say why none."""
 
     acquisition: int
     analysis: str
     findings: Findings | None
     refusal: str = ""
+    code: str = ""
+
+    @property
+    def ground(self) -> Ground:
+        """Of an outcome without findings."""
+        return Ground(self.code, self.refusal)
 
 
 def save_outcomes(outcomes: Sequence[Outcome], folder: Path) -> None:
@@ -137,7 +163,8 @@ def save_outcomes(outcomes: Sequence[Outcome], folder: Path) -> None:
         if outcome.findings:
             outcome.findings.save(folder / f"{stem}.npz")
         else:
-            (folder / f"{stem}.refusal").write_text(outcome.refusal, encoding="utf-8")
+            text = json.dumps(asdict(outcome.ground))
+            (folder / f"{stem}.refusal").write_text(text, encoding="utf-8")
 
 
 def load_outcomes(folder: Path) -> tuple[Outcome, ...]:
@@ -148,5 +175,6 @@ def load_outcomes(folder: Path) -> tuple[Outcome, ...]:
         if path.suffix == ".npz":
             outcomes.append(Outcome(int(number), analysis, Findings.load(path)))
         else:
-            outcomes.append(Outcome(int(number), analysis, None, path.read_text(encoding="utf-8")))
+            ground = Ground(**json.loads(path.read_text(encoding="utf-8")))
+            outcomes.append(Outcome(int(number), analysis, None, ground.sentence, ground.code))
     return tuple(outcomes)

@@ -2,14 +2,25 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from models.findings import Findings
 from models.scan import Scan
 
 
+RefusalKind = Literal["not-lumbar", "no-geometry", "incomplete", "unsuitable"]
+"""Other tissue or place, no pixel spacing, too few images, or images that the analysis cannot use."""
+
+
 class Refusal(Exception):
-    """An analysis declines a scan, for a reason that is told to the people who sent it."""
+    """An analysis declines a scan, for a reason that is told to the people who sent it.
+
+    ``kind`` is what a program that reads the answer goes by.
+    """
+
+    def __init__(self, reason: str, kind: RefusalKind = "unsuitable") -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 class WeightsError(Exception):

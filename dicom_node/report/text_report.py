@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from highdicom import sr
 from highdicom.sr import RelationshipTypeValues
 from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
+from pydicom.sr.coding import Code as Concept
 
+from dicom_node.reasons import REASONS
 from dicom_node.report import concepts
 from dicom_node.report.concepts import declare_schemes
 from dicom_node.report.equipment import pin_times
@@ -17,8 +18,15 @@ from dicom_node.report.origin import Origin
 from dicom_node.report.references import restore_classes, stand_ins
 
 
+def code_item(code: str) -> sr.CodeContentItem:
+    """The reason, by its code value, as a program reads it."""
+    reason = REASONS[code]
+    value = Concept(reason.value, concepts.SCHEME, reason.meaning)
+    return sr.CodeContentItem(concepts.REASON, value, RelationshipTypeValues.CONTAINS)
+
+
 def build_text_report(
-    origin: Origin, title: Code, sentences: Sequence[str]
+    origin: Origin, title: Concept, sentences: Sequence[str]
 ) -> sr.Comprehensive3DSR:
     """Title, the outcome in the standard's words (CID 6047), one text per sentence, the sources."""
     contains = RelationshipTypeValues.CONTAINS
@@ -31,6 +39,8 @@ def build_text_report(
         sr.CodeContentItem(concepts.INTENDED_USE, concepts.RESEARCH_ONLY, contains),
         sr.CodeContentItem(codes.DCM.CADProcessingAndFindingsSummary, summary, contains),
     ]
+    if origin.outcome.code:
+        items.append(code_item(origin.outcome.code))
     items += [sr.TextContentItem(concepts.REASON, text, contains) for text in sentences]
     items += [
         sr.ImageContentItem(

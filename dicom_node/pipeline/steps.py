@@ -1,0 +1,283 @@
+"""The steps: thin calls into the verbs. Between steps travel paths and small JSON, never arrays."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, astuple
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from dicom_node import index
+from dicom_node.analyze import analyze_study
+from dicom_node.assemble import assemble_study
+from dicom_node.assemble.identity import own_results, shared_header
+from dicom_node.deliver import Receipt, deliver
+from dicom_node.errors import (
+    Busy,
+    Declined,
+    DeliveryError,
+    PatientsDiffer,
+    SettingsError,
+    StudyError,
+    Unreachable,
+)
+from dicom_node.pipeline.stage import added, stage, written
+from dicom_node.reasons import INTERNAL_ERROR, OTHER_PATIENT
+from dicom_node.report import Written, follow, write_answer, write_objects
+from dicom_node.settings import Settings
+from dicom_node.study import (
+    Ground,
+    StoredInstance,
+    Study,
+    Unanalyzed,
+    load_outcomes,
+    save_outcomes,
+)
+from models.analysis import Analysis
+
+LOGGER = logging.getLogger(__name__)
+
+REPORTS = ("measurements", "refusal")
+"""Kinds of results that are documents, and so name their predecessors."""
+
+RETURNED = "all instances are results of this program that came back"
+
+
+class Steps:
+    """The steps, with the settings, the database and the loaded analyses."""
+
+    def __init__(
+        self, settings: Settings, engine: sa.Engine, analyses: tuple[Analysis, ...]
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._data = settings.node.data_dir.absolute()
+        self._analyses = analyses
+
+    def close_if_complete(self, study_uid: str, generation: int) -> dict[str, Any]:
+        """Seconds to wait until the generation may be complete (0.0 = it is), and its priority."""
+        receive = self._settings.receive
+        rules = index.Rules(receive.quiet_seconds, receive.release_seconds)
+        made = index.close_if_complete(self._engine, study_uid, generation, rules)
+        if not made.wait_seconds:
+            what = {"study": study_uid, "generation": generation, "evidence": made.evidence}
+            LOGGER.info("complete", extra={"fields": what})
+        return asdict(made)
+
+    def assemble(self, study_uid: str, generation: int) -> dict[str, Any]:
+        """Instances to Scans, on disk; or the reason why they cannot become any."""
+        with stage("assemble", study_uid, generation) as fields:
+            rows = index.instances_of(self._engine, study_uid, generation)
+            fields["instances"] = len(rows)
+            instances = self._foreign(study_uid, rows)
+            arrived = {row.sop_uid for row in rows if row.generation == generation}
+            if arrived and not arrived & {item.sop_instance_uid for item in instances}:
+                # An archive that sends on what it gets must not be answered again, and again.
+                made: dict[str, Any] = {"nothing": RETURNED}
+            else:
+                made = self._assembled(study_uid, generation, instances)
+            fields |= made
+        return made | {"seconds": fields["seconds"]}
+
+    def _foreign(self, study_uid: str, rows: Sequence[sa.Row[Any]]) -> list[StoredInstance]:
+        """The instances that are not results of this program, of this node or another one."""
+        mine = index.results.c.study_uid == study_uid
+        with self._engine.connect() as connection:
+            known = set(connection.scalars(sa.select(index.results.c.sop_uid).where(mine)))
+        instances = [
+            StoredInstance(row.sop_uid, row.sop_class, self._data / row.path, row.calling_ae)
+            for row in rows
+            if row.sop_uid not in known
+        ]
+        own = own_results(instances)
+        return [item for item in instances if item.sop_instance_uid not in own]
+
+    def _assembled(
+        self, study_uid: str, generation: int, instances: Sequence[StoredInstance]
+    ) -> dict[str, Any]:
+        largest_bytes = self._settings.assemble.largest_mib * 2**20
+        try:
+            study = assemble_study(
+                study_uid, generation, instances, self._settings.sources, largest_bytes
+            )
+        except StudyError as error:
+            return _refused([Ground(error.code.value, error.reason)])
+        with written(self._work(study_uid, generation)) as folder:
+            study.save(folder)
+        unused = Counter(item.reason for item in study.unused)
+        return {"scans": len(study.acquisitions), "unused": dict(unused)}
+
+    def analyze(self, study_uid: str, generation: int) -> dict[str, Any]:
+        """Scans to Findings, on disk; or the reasons why no analysis gave any."""
+        with stage("analyze", study_uid, generation) as fields:
+            work = self._work(study_uid, generation)
+            outcomes = analyze_study(Study.load(work), self._analyses)
+            with added(work, "findings-*") as folder:
+                save_outcomes(outcomes, folder)
+            made: dict[str, Any] = {
+                "findings": [each.analysis for each in outcomes if each.findings]
+            }
+            if not made["findings"]:
+                made = _refused([outcome.ground for outcome in outcomes])
+            fields |= made
+        return made | {"seconds": fields["seconds"]}
+
+    def report(self, study_uid: str, generation: int) -> dict[str, Any]:
+        """Findings to DICOM objects, on disk and in the index, each due at each destination."""
+        with stage("report", study_uid, generation) as fields:
+            work, folder = self._work(study_uid, generation), self._results(study_uid, generation)
+            earlier = self._earlier_reports(study_uid, generation)
+            try:
+                with written(folder) as scratch:
+                    outcomes = load_outcomes(work)
+                    made = follow(write_objects(Study.load(work), outcomes, scratch), earlier)
+            except PatientsDiffer as error:
+                refused = _refused([Ground(OTHER_PATIENT.value, str(error))])
+                fields |= refused
+            else:
+                refused = {}
+                due = [each.name for each in self._settings.destinations]
+                self._record(study_uid, generation, made, due)
+                fields["objects"] = [item.kind for item in made]
+        if refused:
+            return refused | {"seconds": fields["seconds"]}
+        return {"objects": len(made), "due": due, "seconds": fields["seconds"]}
+
+    def answer(
+        self, study_uid: str, generation: int, grounds: Sequence[Sequence[str]]
+    ) -> dict[str, Any]:
+        """The report that a study was not analyzed, and why, due where such reports are wanted."""
+        due: list[str] = []
+        with stage("report", study_uid, generation) as fields:
+            fields["codes"] = [code for code, _ in grounds]
+            if self._settings.report.refusals and not self._has_results(study_uid, generation):
+                rows = index.instances_of(self._engine, study_uid, generation)
+                header = shared_header(study_uid, self._foreign(study_uid, rows))
+                unanalyzed = Unanalyzed(
+                    study_uid, tuple(Ground(code, text) for code, text in grounds), header
+                )
+                earlier = self._earlier_reports(study_uid, generation)
+                with written(self._results(study_uid, generation)) as scratch:
+                    made = follow([write_answer(unanalyzed, scratch)], earlier)
+                due = [each.name for each in self._settings.destinations if each.refusals]
+                self._record(study_uid, generation, made, due)
+                fields["objects"] = [item.kind for item in made]
+        return {"answered": bool(due), "due": due, "seconds": fields["seconds"]}
+
+    def dead_letter(self, study_uid: str, generation: int, word: str) -> list[list[str]]:
+        """The grounds to answer a stage that failed for good; none where a later generation is there."""
+        studies = index.studies
+        with self._engine.connect() as connection:
+            latest = connection.scalar(
+                sa.select(studies.c.generation).where(studies.c.study_uid == study_uid)
+            )
+        if latest != generation:
+            return []
+        sentence = f"The study was received, but the program could not {word} it."
+        return [list(astuple(Ground(INTERNAL_ERROR.value, sentence)))]
+
+    def _has_results(self, study_uid: str, generation: int) -> bool:
+        """Whether a stage that failed for good had recorded what it made before it failed."""
+        results = index.results
+        query = sa.exists().where(
+            results.c.study_uid == study_uid,
+            results.c.generation == generation,
+            results.c.analysis != "",
+        )
+        with self._engine.connect() as connection:
+            return bool(connection.scalar(sa.select(query)))
+
+    def _earlier_reports(self, study_uid: str, generation: int) -> list[Path]:
+        """The documents of the latest earlier generation that gave any."""
+        results = index.results
+        query = (
+            sa.select(results)
+            .where(results.c.study_uid == study_uid, results.c.generation < generation)
+            .where(results.c.kind.in_(REPORTS))
+            .order_by(results.c.generation.desc(), results.c.path)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return [self._data / row.path for row in rows if row.generation == rows[0].generation]
+
+    def _record(
+        self, study_uid: str, generation: int, made: Sequence[Written], due: Sequence[str]
+    ) -> None:
+        """Into the index, each object due at each destination named."""
+        folder = self._results(study_uid, generation).relative_to(self._data)
+        results = [
+            index.Result(
+                item.sop_instance_uid,
+                study_uid,
+                generation,
+                item.analysis,
+                item.acquisition,
+                item.kind,
+                item.sop_class_uid,
+                item.sha256,
+                str(folder / item.path.name),
+            )
+            for item in made
+        ]
+        for sop_uid in index.record_results(self._engine, results, due):
+            what = {"study": study_uid, "generation": generation, "instance": sop_uid}
+            LOGGER.info("superseded by this generation", extra={"fields": what})
+
+    def send(self, study_uid: str, generation: int, name: str) -> dict[str, Any]:
+        """One attempt to deliver what a destination has not acknowledged yet.
+
+        Returns ``retry``: the reason to try again, or nothing. Raises Declined, SettingsError.
+        """
+        destination = next(
+            (each for each in self._settings.destinations if each.name == name), None
+        )
+        if destination is None:
+            raise SettingsError(f"destination {name} is no longer configured; results wait for it")
+        due = index.results_due(self._engine, study_uid, generation, name)
+        if not due:
+            # Superseded meanwhile; or cut off after the last answer was recorded, before the step was.
+            return {"retry": "", "at": time.time()}
+        waiting = {row.sop_uid for row in due}
+
+        def answered(receipt: Receipt) -> None:
+            waiting.discard(receipt.sop_instance_uid)
+            status = "delivered" if receipt.is_delivered else "failed"
+            status = "warning" if receipt.is_warning else status
+            reason = "" if status == "delivered" else f"0x{receipt.status:04X}"
+            index.record_delivery(self._engine, receipt.sop_instance_uid, name, status, reason)
+
+        def unanswered(status: str, error: DeliveryError) -> None:
+            for sop_uid in waiting:
+                index.record_delivery(self._engine, sop_uid, name, status, error.reason)
+
+        with stage("deliver", study_uid, generation) as fields:
+            fields |= {"destination": name, "instances": len(due)}
+            paths = [self._data / row.path for row in due]
+            try:
+                deliver(paths, destination, self._settings.node.ae_title, answered)
+            except (Unreachable, Busy) as error:
+                fields["retry"] = error.reason
+                unanswered("waiting", error)
+            except Declined as error:
+                unanswered("failed", error)
+                raise
+        retry = fields.get("retry", "")
+        return {"retry": retry, "at": time.time(), "seconds": fields["seconds"]}
+
+    def _work(self, study_uid: str, generation: int) -> Path:
+        return self._data / "work" / study_uid / str(generation)
+
+    def _results(self, study_uid: str, generation: int) -> Path:
+        return self._data / "results" / study_uid / str(generation)
+
+
+def _refused(grounds: Sequence[Ground]) -> dict[str, Any]:
+    """What the output of a step says of a refusal: for people one sentence, for the answer every ground."""
+    once = dict.fromkeys(grounds)
+    return {
+        "refused": "; ".join(dict.fromkeys(ground.sentence for ground in once)),
+        "grounds": [list(astuple(ground)) for ground in once],
+    }

@@ -1,0 +1,139 @@
+"""The four workflows, named assemble, analyze, report and deliver.
+
+Their code is deterministic: clock, files and network are in steps. Each enqueues the next under a
+deterministic id, so that a replay cannot fork a second one. A study that cannot be analyzed goes to
+``report`` too, where the answer that says why is written, and from there to ``deliver``.
+"""
+
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from typing import Any, cast
+
+from dbos import DBOS, EnqueueOptions, StepOptions
+
+from dicom_node import index
+from dicom_node.errors import Unreachable
+from dicom_node.pipeline.steps import Steps
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
+GIVE_UP_SECONDS = 72 * 3600.0
+"""A weekend: an archive that was down on Friday evening is seen to on Monday."""
+
+DATABASE_ATTEMPTS = 12
+"""Of a step that the database failed, with pauses of 1, 2, 4 ... seconds: half an hour in all."""
+
+RECOVERIES = 5
+"""A stage that kills its process this often is set aside; the worker lives on."""
+
+ANSWER = ":answer"
+"""Ends the id of a report that says why a study was not analyzed: one for each generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Whose turn it is: a study's generation, and how urgent it is (1 STAT, 5 routine)."""
+
+    study_uid: str
+    generation: int
+    priority: int
+
+    def enqueue(self, word: str, detail: str, *arguments: Any, **options: Any) -> None:
+        """Enqueue a stage under its one name; enqueued before, it is not doubled."""
+        order: dict[str, Any] = {
+            "workflow_name": word,
+            "queue_name": index.QUEUES[word],
+            "workflow_id": index.workflow_id(self.study_uid, self.generation, word, detail),
+            "app_version": index.VERSION,
+            "priority": self.priority,
+        }
+        DBOS.enqueue_workflow_with_options(
+            cast(EnqueueOptions, order | options), *astuple(self), *arguments
+        )
+
+    def go_on(self, made: dict[str, Any], word: str) -> None:
+        """Enqueue the next stage, or the answer where this one refused; nothing where there is nothing."""
+        if "refused" in made:
+            self.enqueue("report", ANSWER, made["grounds"])
+        elif "nothing" not in made:
+            self.enqueue(word, "")
+
+
+def _options(name: str) -> StepOptions:
+    """A database that is away for a while is no reason to give a study up; all else is raised at once."""
+    return {
+        "name": name,
+        "retries_allowed": True,
+        "max_attempts": DATABASE_ATTEMPTS,
+        "should_retry": lambda error: isinstance(error, index.DATABASE_AWAY),
+    }
+
+
+def _assembling(steps: Steps, ticket: Ticket, turn: int) -> dict[str, Any]:
+    of = (ticket.study_uid, ticket.generation)
+    state = DBOS.run_step(_options("close"), steps.close_if_complete, *of)
+    ticket = Ticket(*of, state["priority"])
+    if state["wait_seconds"] > 0:
+        # Not a sleep: that would keep a slot, and two slow scanners could stop all others.
+        again = turn + 1
+        ticket.enqueue("assemble", str(again), again, delay_seconds=state["wait_seconds"])
+        return {"waiting": state["wait_seconds"]}
+    made = DBOS.run_step(_options("assemble"), steps.assemble, *of)
+    ticket.go_on(made, "analyze")
+    return made
+
+
+def _analyzing(steps: Steps, ticket: Ticket) -> dict[str, Any]:
+    made = DBOS.run_step(_options("analyze"), steps.analyze, ticket.study_uid, ticket.generation)
+    ticket.go_on(made, "report")
+    return made
+
+
+def _reporting(
+    steps: Steps, ticket: Ticket, grounds: list[list[str]] | None = None
+) -> dict[str, Any]:
+    of = (ticket.study_uid, ticket.generation)
+    if grounds is None:
+        made = DBOS.run_step(_options("report"), steps.report, *of)
+    else:
+        made = DBOS.run_step(_options("answer"), steps.answer, *of, grounds)
+    if "refused" in made:
+        ticket.enqueue("report", ANSWER, made["grounds"])
+        return made
+    # As the step has recorded them: a replay under other settings must enqueue the same ones.
+    for name in made["due"]:
+        attempt = {"turn": 0, "since": 0.0}
+        ticket.enqueue("deliver", f"0:{name}", name, attempt, queue_partition_key=name)
+    return made
+
+
+def _delivering(steps: Steps, ticket: Ticket, name: str, attempt: dict[str, Any]) -> dict[str, Any]:
+    of = (ticket.study_uid, ticket.generation)
+    answer = DBOS.run_step(_options("send"), steps.send, *of, name)
+    if not answer["retry"]:
+        return answer
+    turn, since = attempt["turn"] + 1, attempt["since"] or answer["at"]
+    waited = answer["at"] - since
+    if waited > GIVE_UP_SECONDS:
+        raise Unreachable(name, f"given up after three days: {answer['retry']}")
+    ticket.enqueue(
+        *("deliver", f"{turn}:{name}", name, {"turn": turn, "since": since}),
+        queue_partition_key=name,
+        # As long again as it has been tried: pauses double, and do so anew after ``jobs retry``.
+        delay_seconds=min(max(waited, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS),
+    )
+    return answer
+
+
+def register(steps: Steps) -> None:
+    """Tell DBOS the four workflows."""
+
+    def bound(body: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        def run(study_uid: str, generation: int, priority: int, *rest: Any) -> dict[str, Any]:
+            return body(steps, Ticket(study_uid, generation, priority), *rest)
+
+        return run
+
+    bodies: tuple[Callable[..., dict[str, Any]], ...]
+    bodies = (_assembling, _analyzing, _reporting, _delivering)
+    for word, bound_body in zip(index.QUEUES, map(bound, bodies), strict=True):
+        DBOS.workflow(name=word, max_recovery_attempts=RECOVERIES)(bound_body)

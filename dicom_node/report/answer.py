@@ -1,0 +1,113 @@
+"""The answer to a study that was not analyzed: a report with the outcome, the reasons in code and in words.
+
+It is about the study as a whole and refers to no instance, so that it can be written whatever came in, and
+says the same when more of the same comes in. Its root is not Imaging Measurement Report: viewers go blank on
+that without coordinates.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from highdicom import sr
+from highdicom.sr import RelationshipTypeValues
+from pydicom import Dataset
+from pydicom.config import disable_value_validation
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as Concept
+from pydicom.uid import Comprehensive3DSRStorage
+
+from dicom_node.reasons import REASONS
+from dicom_node.report import concepts
+from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment, pin_times
+from dicom_node.report.header import CHARACTER_SET, clean_header
+from dicom_node.report.identity import SOFTWARE, Identity, pinned_moment
+from dicom_node.report.objects import Written
+from dicom_node.report.text_report import code_item
+from dicom_node.study import Ground, Unanalyzed
+
+ADVICE = Concept("what-to-do", concepts.SCHEME, "What to do")
+SERIES_NUMBER = 8999
+"""Before those of the results, which begin at 9000."""
+
+
+def write_answer(unanalyzed: Unanalyzed, folder: Path) -> Written:
+    """Write the answer as one file into a folder; the same study and grounds give the same bytes."""
+    report = build_answer(unanalyzed)
+    path = folder / "answer.dcm"
+    report.save_as(path, enforce_file_format=True)
+    return Written(
+        "refusal",
+        "",
+        0,
+        str(report.SOPClassUID),
+        str(report.SOPInstanceUID),
+        path,
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+
+
+def build_answer(unanalyzed: Unanalyzed) -> sr.Comprehensive3DSR:
+    """Title, the outcome in the standard's words (CID 6047), and for each ground its code, sentence, advice.
+
+    Patient and study attributes are those of the header; what it does not say is empty (type 2).
+    """
+    header = clean_header(unanalyzed.header)
+    identity = _identity(unanalyzed, header)
+    root = sr.ContainerContentItem(name=concepts.REFUSAL_REPORT)
+    root.ContentSequence = sr.ContentSequence(list(_items(unanalyzed.grounds)))
+    # highdicom takes patient and study from an instance; nothing here refers to one.
+    header.SOPClassUID = Comprehensive3DSRStorage
+    header.SOPInstanceUID = header.SeriesInstanceUID = unanalyzed.study_uid
+    with disable_value_validation():
+        report = sr.Comprehensive3DSR(
+            evidence=[header],
+            content=root,
+            is_complete=True,
+            record_evidence=False,
+            series_description=concepts.REFUSAL_REPORT.meaning,
+            series_instance_uid=identity.uid("answer", "series"),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=identity.uid("answer", "instance"),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MANUFACTURER,
+            software_versions=[SOFTWARE],
+            device_serial_number=identity.device_uid[-16:],
+            content_date=identity.date,
+            content_time=identity.time,
+            specific_character_set=CHARACTER_SET,
+            contributing_equipment=[algorithm_equipment(MANUFACTURER, [SOFTWARE], identity)],
+            transfer_syntax_uid="1.2.840.10008.1.2.1",  # Explicit VR Little Endian
+        )
+        del report.CurrentRequestedProcedureEvidenceSequence
+        pin_times(report, identity)
+        concepts.declare_schemes(report)
+    return report
+
+
+def _items(grounds: Sequence[Ground]) -> Iterator[sr.ContentItem]:
+    contains = RelationshipTypeValues.CONTAINS
+    outcome = codes.DCM.NoAlgorithmsSucceededWithoutFindings
+    yield sr.CodeContentItem(concepts.INTENDED_USE, concepts.RESEARCH_ONLY, contains)
+    yield sr.CodeContentItem(codes.DCM.CADProcessingAndFindingsSummary, outcome, contains)
+    for ground in grounds:
+        yield code_item(ground.code)
+        yield sr.TextContentItem(concepts.REASON, _printable(ground.sentence), contains)
+    for code in dict.fromkeys(ground.code for ground in grounds):
+        yield sr.TextContentItem(ADVICE, REASONS[code].advice, contains)
+
+
+def _printable(sentence: str) -> str:
+    """A sentence may quote what a damaged header says of its own kind."""
+    return "".join(letter if letter.isprintable() else " " for letter in sentence)
+
+
+def _identity(unanalyzed: Unanalyzed, header: Dataset) -> Identity:
+    """The same answer to the same study is the same document, whichever generation it is of."""
+    said = {element.keyword: str(element.value) for element in header}
+    grounds = [[ground.code, ground.sentence] for ground in unanalyzed.grounds]
+    inputs = json.dumps([said, grounds, SOFTWARE], sort_keys=True)
+    date, time = pinned_moment(header)
+    return Identity(unanalyzed.study_uid, inputs, f"{SOFTWARE}|answer", date, time)
