@@ -352,6 +352,7 @@ def _print_job(job: Any) -> None:
         "state": job.state,
         "reason": job.reason or "-",
         "received": f"{job.instances} instances, the last at {job.received_at}",
+        "complete": job.evidence or "not yet",
     }
     lines |= {word: f"{seconds:.1f} s" for word, seconds in job.seconds.items()}
     for item in job.deliveries:

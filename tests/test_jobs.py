@@ -30,8 +30,10 @@ def test_a_state_is_not_said_before_it_is_true(
     migrate(settings.node.database_url)
     engine = index.open_engine(settings.node.database_url)
     client = index.open_client(engine)
-    arrival = index.Arrival("1.2.4", "1.2.5", STUDY, "1.2.6", "0" * 64, 1, "store/x", "US", "host")
-    index.accept(engine, client, arrival, index.Carrier("one", "receive", 5), 0.0)
+    arrival = index.Arrival(
+        "1.2.4", "1.2.5", STUDY, "", "1.2.6", "0" * 64, 1, "store/x", "US", "host"
+    )
+    index.accept(engine, client, arrival, index.Carrier("one", "receive", 5), index.Rules(0, 0))
     result = index.Result("1.2.7", STUDY, 0, "layer", 0, "map", "1.2.8", "0" * 64, "results/x")
     index.record_results(engine, [result], ["first"])
     with engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""What arrives: one transaction per instance, generations of a study, and when a generation is complete."""
+"""What arrives: one transaction per instance, generations of a study, and who carries it."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -7,7 +7,6 @@ from typing import Any
 import sqlalchemy as sa
 from dbos import DBOSClient
 
-from dicom_node.errors import DuplicateInstance
 from dicom_node.index.database import insert
 from dicom_node.index.tables import associations, instances, studies
 
@@ -25,9 +24,6 @@ PAST = {
 VERSION = "pipeline-1"
 """Changes only when the sequence of steps does: work of another version is not picked up."""
 
-FORGOTTEN_ASSOCIATION_SECONDS = 3600.0
-"""A receiver that has not touched an association for this long is gone with it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -36,6 +32,7 @@ class Arrival:
     sop_uid: str
     sop_class: str
     study_uid: str
+    series_uid: str
     transfer_syntax: str
     sha256: str
     bytes: int
@@ -46,7 +43,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """The association an instance came on: its name, its receiver, the priority it asks for."""
+    """What an instance came on (an association, or a web request), and the priority it asks for."""
 
     association: str
     receiver: str
@@ -54,11 +51,23 @@ class Carrier:
 
 
 @dataclass(frozen=True, slots=True)
-class Completeness:
-    """Seconds to wait before a generation may close (0.0 = it is closed), and its priority."""
+class Rules:
+    """When a study is complete: seconds of quiet or after a release; what is expected (0 = not said)."""
 
-    wait_seconds: float
-    priority: int
+    quiet_seconds: float
+    release_seconds: float
+    instances: int = 0
+    series: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept under a SOP Instance UID: this arrival (``is_new``), or what was there before it."""
+
+    is_new: bool
+    path: str
+    transfer_syntax: str
+    sha256: str
 
 
 def workflow_id(study_uid: str, generation: int, word: str, detail: str) -> str:
@@ -67,32 +76,31 @@ def workflow_id(study_uid: str, generation: int, word: str, detail: str) -> str:
 
 
 def accept(
-    engine: sa.Engine, client: DBOSClient, arrival: Arrival, carrier: Carrier, quiet_seconds: float
-) -> bool:
+    engine: sa.Engine, client: DBOSClient, arrival: Arrival, carrier: Carrier, rules: Rules
+) -> Kept:
     """Remember an instance and enqueue its study's assembly, in one transaction.
 
-    Returns False for an identical resend, which changes nothing. Raises DuplicateInstance when the UID is
-    known with other content, and sqlalchemy.exc.SQLAlchemyError when the database cannot take it.
+    A SOP Instance UID that is known changes nothing; the caller compares. Raises
+    sqlalchemy.exc.SQLAlchemyError when the database cannot take it.
     """
     now = time.time()
     with engine.begin() as connection:
         study = _lock_study(connection, arrival, carrier, now)
-        known = connection.scalar(
-            sa.select(instances.c.sha256).where(instances.c.sop_uid == arrival.sop_uid)
-        )
-        if known is not None and known != arrival.sha256:
-            raise DuplicateInstance(arrival.sop_uid, "known with other content")
+        known = connection.execute(
+            sa.select(instances).where(instances.c.sop_uid == arrival.sop_uid)
+        ).one_or_none()
         if known is not None:
-            return False
+            return Kept(False, known.path, known.transfer_syntax, known.sha256)
         # A late instance opens the next generation, which contains all earlier instances too.
         generation = study.generation + study.closed
         priority = carrier.priority if study.closed else min(study.priority, carrier.priority)
         row = asdict(arrival) | {"generation": generation, "received_at": now}
         connection.execute(instances.insert().values(row))
+        state = {"generation": generation, "closed": False, "last_at": now, "priority": priority}
+        if rules.instances or rules.series:
+            state |= {"expected_instances": rules.instances, "expected_series": rules.series}
         connection.execute(
-            studies.update()
-            .where(studies.c.study_uid == arrival.study_uid)
-            .values(generation=generation, closed=False, last_at=now, priority=priority)
+            studies.update().where(studies.c.study_uid == arrival.study_uid).values(state)
         )
         _board(connection, arrival.study_uid, carrier, now)
         client.enqueue_in_transaction(
@@ -102,7 +110,7 @@ def accept(
                 "queue_name": QUEUES["assemble"],
                 "workflow_id": workflow_id(arrival.study_uid, generation, "assemble", "0"),
                 "app_version": VERSION,
-                "delay_seconds": quiet_seconds,
+                "delay_seconds": rules.quiet_seconds,
                 "priority": priority,
             },
             arrival.study_uid,
@@ -110,7 +118,7 @@ def accept(
             priority,
             0,
         )
-    return True
+    return Kept(True, arrival.path, arrival.transfer_syntax, arrival.sha256)
 
 
 def _lock_study(
@@ -126,6 +134,9 @@ def _lock_study(
             last_at=now,
             priority=carrier.priority,
             source_ae=arrival.calling_ae,
+            released=False,
+            expected_instances=0,
+            expected_series=0,
         )
         .on_conflict_do_nothing()
     )
@@ -143,21 +154,25 @@ def _board(connection: sa.Connection, study_uid: str, carrier: Carrier, now: flo
     )
 
 
-def release(engine: sa.Engine, association: str) -> None:
-    """An association has ended: the quiet period of the studies it carried begins now."""
+def release(engine: sa.Engine, association: str, released: bool) -> tuple[str, ...]:
+    """An association has ended, released or cut off; the studies it carried."""
     mine = associations.c.association == association
-    carried = sa.select(associations.c.study_uid).where(mine)
     with engine.begin() as connection:
-        connection.execute(
+        connection.execute(  # a write first: on SQLite it takes the lock
             studies.update()
-            .where(studies.c.study_uid.in_(carried), ~studies.c.closed)
-            .values(last_at=time.time())
+            .where(
+                studies.c.study_uid.in_(sa.select(associations.c.study_uid).where(mine)),
+                ~studies.c.closed,
+            )
+            .values(last_at=time.time(), released=released)
         )
+        carried = connection.scalars(sa.select(associations.c.study_uid).where(mine)).all()
         connection.execute(associations.delete().where(mine))
+    return tuple(carried)
 
 
 def forget_associations(engine: sa.Engine, receiver: str) -> None:
-    """A receiver has started: what it carried before is cut off, and counts as released now."""
+    """A receiver has started: what it carried before was cut off."""
     with engine.connect() as connection:
         cut = connection.scalars(
             sa.select(associations.c.association)
@@ -165,40 +180,7 @@ def forget_associations(engine: sa.Engine, receiver: str) -> None:
             .distinct()
         ).all()
     for association in cut:
-        release(engine, association)
-
-
-def close_if_quiet(
-    engine: sa.Engine, study_uid: str, generation: int, quiet_seconds: float
-) -> Completeness:
-    """Close a generation when nothing carries its study and nothing arrived for the quiet period."""
-    now = time.time()
-    mine = studies.c.study_uid == study_uid
-    carried = sa.exists().where(
-        associations.c.study_uid == study_uid,
-        associations.c.seen_at > now - FORGOTTEN_ASSOCIATION_SECONDS,
-    )
-    quiet = studies.c.last_at <= now - quiet_seconds
-    with engine.begin() as connection:
-        connection.execute(
-            studies.update()
-            .where(mine, studies.c.generation == generation, quiet, ~carried)
-            .values(closed=True)
-        )
-        study = connection.execute(sa.select(studies).where(mine)).one()
-    if study.closed or study.generation > generation:
-        return Completeness(0.0, study.priority)
-    # An open association says nothing of when it will end: look again after another quiet period.
-    remaining = study.last_at + quiet_seconds - now
-    return Completeness(max(remaining if remaining > 0 else quiet_seconds, 0.5), study.priority)
-
-
-def close_now(engine: sa.Engine, study_uid: str) -> None:
-    """Close the open generation, whatever is missing: an instance that still arrives opens the next one."""
-    with engine.begin() as connection:
-        connection.execute(
-            studies.update().where(studies.c.study_uid == study_uid).values(closed=True)
-        )
+        release(engine, association, released=False)
 
 
 def instances_of(engine: sa.Engine, study_uid: str, generation: int) -> list[sa.Row[Any]]:

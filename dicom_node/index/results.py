@@ -1,8 +1,8 @@
 """What was made, and which destination acknowledged it."""
 
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,34 +26,107 @@ class Result:
     path: str
 
 
-def record_results(engine: sa.Engine, made: Iterable[Result], destinations: Iterable[str]) -> None:
-    """Remember written objects and that each is due at each destination; once, however often it runs."""
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A result of an earlier generation; ``acknowledged``: whether a destination has it."""
+
+    generation: int
+    analysis: str
+    acquisition: int
+    kind: str
+    sop_class: str
+    sop_uid: str
+    acknowledged: bool
+
+
+SUPERSEDED = "superseded"
+"""Status of a delivery that will not be: a later generation has results of its own."""
+
+
+def record_results(
+    engine: sa.Engine, made: Sequence[Result], destinations: Iterable[str]
+) -> tuple[str, ...]:
+    """Remember written objects and that each is due at each destination; once, however often it runs.
+
+    What earlier generations of the study have not delivered yet is superseded, so that no two of them
+    compete in an archive; returns the SOP Instance UIDs of these. Where a later generation has results
+    already, those of this one are superseded from the start.
+    """
+    superseded: set[str] = set()
     with engine.begin() as connection:
         for result in made:
             row = asdict(result) | {"made_at": time.time()}
             connection.execute(
                 insert(connection, results)
                 .values(row)
-                .on_conflict_do_update(index_elements=["sop_uid"], set_=row)
+                .on_conflict_do_update(index_elements=["sop_uid", "generation"], set_=row)
             )
             for destination in destinations:
-                connection.execute(
-                    insert(connection, deliveries)
-                    .values(
-                        sop_uid=result.sop_uid,
-                        destination=destination,
-                        status="pending",
-                        reason="",
-                        attempts=0,
-                    )
-                    .on_conflict_do_nothing()
-                )
+                _fall_due(connection, result.sop_uid, destination)
+        for study_uid in {result.study_uid for result in made}:
+            superseded |= _supersede(connection, study_uid)
+    return tuple(sorted(superseded))
+
+
+def _fall_due(connection: sa.Connection, sop_uid: str, destination: str) -> None:
+    """An object is due at a destination unless it was delivered there, or failed to be."""
+    due = {"status": "pending", "reason": "", "attempts": 0}
+    connection.execute(
+        insert(connection, deliveries)
+        .values(sop_uid=sop_uid, destination=destination, **due)
+        .on_conflict_do_update(
+            index_elements=["sop_uid", "destination"],
+            set_=due,
+            where=deliveries.c.status == SUPERSEDED,
+        )
+    )
+
+
+def _supersede(connection: sa.Connection, study_uid: str) -> set[str]:
+    """Nothing but the results of the latest generation that has any is due."""
+    mine = results.c.study_uid == study_uid
+    latest = sa.select(sa.func.max(results.c.generation)).where(mine).scalar_subquery()
+    current = sa.select(results.c.sop_uid).where(mine, results.c.generation == latest)
+    older = sa.select(results.c.sop_uid).where(mine, results.c.sop_uid.not_in(current))
+    waiting = (
+        deliveries.c.sop_uid.in_(older)
+        & deliveries.c.delivered_at.is_(None)
+        & (deliveries.c.status != SUPERSEDED)
+    )
+    found = set(connection.scalars(sa.select(deliveries.c.sop_uid).where(waiting)))
+    reason = "a later generation has results of its own"
+    connection.execute(deliveries.update().where(waiting).values(status=SUPERSEDED, reason=reason))
+    return found
+
+
+def earlier_results(engine: sa.Engine, study_uid: str, generation: int) -> tuple[Earlier, ...]:
+    """What the generations before this one gave, the latest first; superseded objects, which no
+    destination will ever have, are not among them."""
+    delivered = sa.exists().where(
+        deliveries.c.sop_uid == results.c.sop_uid, deliveries.c.delivered_at.is_not(None)
+    )
+    withdrawn = sa.exists().where(
+        deliveries.c.sop_uid == results.c.sop_uid, deliveries.c.status == SUPERSEDED
+    )
+    query = (
+        sa.select(results, delivered.label("acknowledged"))
+        .where(results.c.study_uid == study_uid, results.c.generation < generation)
+        .where(delivered | ~withdrawn)
+        .order_by(results.c.generation.desc(), results.c.made_at, results.c.sop_uid)
+    )
+    with engine.connect() as connection:
+        rows = connection.execute(query).all()
+    names = [item.name for item in fields(Earlier)]
+    return tuple(Earlier(**{name: getattr(row, name) for name in names}) for row in rows)
 
 
 def results_due(
     engine: sa.Engine, study_uid: str, generation: int, destination: str
 ) -> list[sa.Row[Any]]:
-    """The results of a generation that a destination has not acknowledged, in order of writing."""
+    """The results of a generation that a destination has not acknowledged, in order of writing.
+
+    None of an older generation once a later one has results.
+    """
     with engine.connect() as connection:
         return list(
             connection.execute(
@@ -64,6 +137,7 @@ def results_due(
                     results.c.generation == generation,
                     deliveries.c.destination == destination,
                     deliveries.c.delivered_at.is_(None),
+                    deliveries.c.status != SUPERSEDED,
                 )
                 .order_by(results.c.made_at)
             )
@@ -73,17 +147,22 @@ def results_due(
 def record_delivery(
     engine: sa.Engine, sop_uid: str, destination: str, status: str, reason: str = ""
 ) -> None:
-    """Remember one attempt: ``delivered`` or ``warning`` (the peer said so), ``waiting`` or ``failed``."""
+    """Remember one attempt: ``delivered`` or ``warning`` (the peer said so), ``waiting`` or ``failed``.
+
+    An attempt that failed after the delivery was superseded changes nothing.
+    """
     now = time.time()
+    is_delivered = status in ("delivered", "warning")
     with engine.begin() as connection:
         connection.execute(
             deliveries.update()
             .where(deliveries.c.sop_uid == sop_uid, deliveries.c.destination == destination)
+            .where(sa.true() if is_delivered else deliveries.c.status != SUPERSEDED)
             .values(
                 status=status,
                 reason=reason,
                 attempts=deliveries.c.attempts + 1,
                 tried_at=now,
-                delivered_at=now if status in ("delivered", "warning") else None,
+                delivered_at=now if is_delivered else None,
             )
         )

@@ -20,6 +20,11 @@ studies = sa.Table(
     sa.Column("last_at", sa.Float, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("source_ae", sa.String(16), nullable=False),
+    # How the last association that carried the study ended: released, or cut off.
+    sa.Column("released", sa.Boolean, nullable=False),
+    # What the site says that its scanner sends; 0 = nothing is said.
+    sa.Column("expected_instances", sa.Integer, nullable=False),
+    sa.Column("expected_series", sa.Integer, nullable=False),
 )
 instances = sa.Table(
     "instances",
@@ -28,6 +33,7 @@ instances = sa.Table(
     sa.Column("study_uid", _UID, sa.ForeignKey("studies.study_uid"), nullable=False, index=True),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("sop_class", _UID, nullable=False),
+    sa.Column("series_uid", _UID, nullable=False),
     sa.Column("transfer_syntax", _UID, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
@@ -44,12 +50,49 @@ associations = sa.Table(
     sa.Column("receiver", sa.String(128), nullable=False),
     sa.Column("seen_at", sa.Float, nullable=False),
 )
+generations = sa.Table(  # the closed ones
+    "generations",
+    METADATA,
+    sa.Column("study_uid", _UID, sa.ForeignKey("studies.study_uid"), primary_key=True),
+    sa.Column("generation", sa.Integer, primary_key=True),
+    sa.Column("evidence", sa.String, nullable=False),
+    sa.Column("closed_at", sa.Float, nullable=False),
+)
+announcements = sa.Table(  # instances that a scanner says belong to a study, received or not
+    "announcements",
+    METADATA,
+    sa.Column("study_uid", _UID, primary_key=True),
+    sa.Column("sop_uid", _UID, primary_key=True),
+    sa.Column("evidence", sa.String(32), nullable=False),
+    sa.Column("announced_at", sa.Float, nullable=False),
+)
+procedure_steps = sa.Table(  # performed ones, PS3.4 annex F.7; may be known before any instance
+    "procedure_steps",
+    METADATA,
+    sa.Column("step_uid", _UID, primary_key=True),
+    sa.Column("study_uid", _UID, primary_key=True),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("changed_at", sa.Float, nullable=False),
+)
+commitments = sa.Table(  # requests for storage commitment, PS3.4 annex J
+    "commitments",
+    METADATA,
+    sa.Column("transaction_uid", _UID, primary_key=True),
+    sa.Column("requestor", sa.String(16), nullable=False),
+    sa.Column("referenced", sa.JSON, nullable=False),
+    sa.Column("asked_at", sa.Float, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("answered_at", sa.Float),
+)
 results = sa.Table(
     "results",
     METADATA,
     sa.Column("sop_uid", _UID, primary_key=True),
+    # What a late instance does not change is the same object in both generations.
+    sa.Column("generation", sa.Integer, primary_key=True),
     sa.Column("study_uid", _UID, sa.ForeignKey("studies.study_uid"), nullable=False, index=True),
-    sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("analysis", sa.String(64), nullable=False),
     sa.Column("acquisition", sa.Integer, nullable=False),
     sa.Column("kind", sa.String(32), nullable=False),
@@ -58,10 +101,10 @@ results = sa.Table(
     sa.Column("path", sa.String, nullable=False),
     sa.Column("made_at", sa.Float, nullable=False),
 )
-deliveries = sa.Table(
+deliveries = sa.Table(  # of an object, whichever generations it is a result of
     "deliveries",
     METADATA,
-    sa.Column("sop_uid", _UID, sa.ForeignKey("results.sop_uid"), primary_key=True),
+    sa.Column("sop_uid", _UID, primary_key=True),
     sa.Column("destination", sa.String, primary_key=True),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("reason", sa.String, nullable=False),

@@ -1,10 +1,21 @@
-"""What scanners may send: presentation contexts, listed because a short list makes associations cheap."""
+"""What scanners may send: presentation contexts, listed because a short list makes associations cheap.
+
+Beside storage, what scanners ask of the same AE title: whether it is there, whether it keeps what it got, who
+is to be examined. A scanner that is refused one of these may send nothing at all.
+"""
+
+from collections.abc import Sequence
 
 from pydicom import uid
 from pynetdicom import build_context, register_uid
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    ModalityPerformedProcedureStep,
+    ModalityWorklistInformationFind,
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 RETIRED = {
     "UltrasoundImageStorageRetired": uid.UID("1.2.840.10008.5.1.4.1.1.6"),
@@ -52,9 +63,33 @@ TRANSFER_SYNTAXES = (
 )
 
 
-def supported_contexts() -> list[PresentationContext]:
-    """Every storage class in every transfer syntax we can keep, and Verification."""
+SERVICES = (
+    Verification,
+    StorageCommitmentPushModel,
+    ModalityPerformedProcedureStep,
+    ModalityWorklistInformationFind,
+)
+
+REASONS = {3: "abstract syntax not supported", 4: "no supported transfer syntax"}
+"""Result of a rejected context, PS3.8 table 9-18."""
+
+
+def supported_contexts(private: Sequence[str] = ()) -> list[PresentationContext]:
+    """Every storage class, private ones too, in every transfer syntax we can keep; and the services."""
     for keyword, sop_class in RETIRED.items():
         register_uid(sop_class, keyword, StorageServiceClass)
-    contexts = [build_context(sop_class, list(TRANSFER_SYNTAXES)) for sop_class in STORAGE]
-    return [*contexts, build_context(Verification)]
+    for own in private:
+        register_uid(own, f"Private_{own.replace('.', '_')}", StorageServiceClass)
+    storage = dict.fromkeys([*STORAGE, *map(uid.UID, private)])
+    contexts = [build_context(sop_class, list(TRANSFER_SYNTAXES)) for sop_class in storage]
+    return [*contexts, *map(build_context, SERVICES)]
+
+
+def rejected(contexts: Sequence[PresentationContext]) -> dict[str, list[str]]:
+    """What was offered and not taken, by the reason."""
+    told: dict[str, list[str]] = {}
+    for context in contexts:
+        reason = REASONS.get(context.result or 0, f"result {context.result}")
+        offered = " ".join(context.transfer_syntax)
+        told.setdefault(reason, []).append(f"{context.abstract_syntax} in {offered}")
+    return told

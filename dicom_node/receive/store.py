@@ -1,7 +1,8 @@
 """What happens to one received data set: checked, hashed, kept under its hash, remembered.
 
-Files are named by the SHA-256 of their content, never by a UID: no sender can choose a path, an identical
-resend lands on itself, and another object under the same UID cannot overwrite the first.
+Files are named by a SHA-256 of their content, never by a UID: no sender can choose a path, an identical
+resend lands on itself, and another object under the same UID cannot overwrite the first. What is hashed is
+the transfer syntax and the data set: the file meta around it changes with the program that wrote it.
 """
 
 import hashlib
@@ -13,12 +14,20 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import data_element_generator
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import InvalidIdentifier, Mismatch, StoreFull, Unreadable
 
 UID_PATTERN = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
 HEADER_TAGS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
+EQUIPMENT_TAGS = ("Manufacturer", "ManufacturerModelName", "StationName", "SeriesDescription")
+SHAPE_TAGS = ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames")
+"""What stays the same when an instance is encoded anew."""
+
+PREAMBLE_BYTES = 132
+META_GROUP, TRANSFER_SYNTAX_TAG = 0x0002, 0x00020010
+CHUNK_BYTES = 1 << 20
 
 NOT_DICOM = (
     *(InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, KeyError),
@@ -37,7 +46,10 @@ class Header:
     sop_uid: str
     sop_class: str
     study_uid: str
+    series_uid: str
     transfer_syntax: str
+    equipment: tuple[str, ...]
+    """Values of EQUIPMENT_TAGS, for the site's declarations; they are not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,8 @@ def read_header(path: Path, sop_class: str, sop_uid: str) -> Header:
     values = {tag: str(dataset.get(tag, "")) for tag in HEADER_TAGS}
     if not any(values.values()):
         raise Unreadable(sop_uid, "the data set is empty, or is no data set")
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        raise Unreadable(sop_uid, "the file does not say its transfer syntax")
     for tag, value in values.items():
         if not is_uid(value):
             raise InvalidIdentifier(sop_uid, f"{tag} of the data set is missing or is not a UID")
@@ -98,24 +112,33 @@ def read_header(path: Path, sop_class: str, sop_uid: str) -> Header:
     deflated = transfer_syntax == DeflatedExplicitVRLittleEndian  # a cut one fails to inflate
     if not deflated and ends_at != path.stat().st_size:
         raise Unreadable(sop_uid, "the data set is cut off")
-    return Header(sop_uid, sop_class, values["StudyInstanceUID"], transfer_syntax)
+    series_uid = str(dataset.get("SeriesInstanceUID") or "")
+    return Header(
+        sop_uid,
+        sop_class,
+        values["StudyInstanceUID"],
+        series_uid if is_uid(series_uid) else "",
+        transfer_syntax,
+        tuple(str(dataset.get(tag) or "").strip() for tag in EQUIPMENT_TAGS),
+    )
 
 
 def _parse(path: Path, sop_uid: str) -> tuple[Dataset, int]:
     """The identifiers, and where the last element ends; values beyond the end are seeked to, not read."""
     with path.open("rb") as file:
         try:
-            dataset = dcmread(file, specific_tags=list(HEADER_TAGS), defer_size=SKIP_BYTES)
+            wanted = [*HEADER_TAGS, "SeriesInstanceUID", *EQUIPMENT_TAGS]
+            dataset = dcmread(file, specific_tags=wanted, defer_size=SKIP_BYTES)
         except NOT_DICOM as error:
             raise Unreadable(sop_uid, f"{type(error).__name__} while parsing") from error
         return dataset, file.tell()
 
 
 def keep(path: Path, folder: Path, sop_uid: str) -> tuple[str, Path]:
-    """Make a file durable under its SHA-256 in a folder; returns both. Raises StoreFull."""
+    """Make a file durable under its fingerprint in a folder; returns both. Raises StoreFull."""
     try:
+        sha256 = fingerprint(path)
         with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
         kept = folder / f"{sha256}.dcm"
         path.replace(kept)
@@ -123,6 +146,40 @@ def keep(path: Path, folder: Path, sop_uid: str) -> tuple[str, Path]:
     except OSError as error:
         raise StoreFull(sop_uid, f"cannot be written: {error.strerror}") from error
     return sha256, kept
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of the transfer syntax and of all bytes of the data set. Raises OSError."""
+    syntax = b""
+    with path.open("rb") as file:
+        file.seek(PREAMBLE_BYTES)
+        meta = data_element_generator(
+            file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != META_GROUP
+        )
+        for element in meta:
+            if element.tag == TRANSFER_SYNTAX_TAG:
+                syntax = bytes(element.value or b"").rstrip(b"\0 ")
+        digest = hashlib.sha256(syntax)
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def is_intact(path: Path, sha256: str) -> bool:
+    """Whether a kept file still has its content. Raises OSError."""
+    if fingerprint(path) == sha256:
+        return True
+    with path.open("rb") as file:  # before version 0002 of the database whole files were hashed
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def have_one_shape(path: Path, other: Path) -> bool:
+    """Whether two encodings under one SOP Instance UID can be the same image. Raises OSError."""
+    shapes = []
+    for each in (path, other):
+        dataset = dcmread(each, specific_tags=list(SHAPE_TAGS), stop_before_pixels=True)
+        shapes.append([str(dataset.get(tag) or "") for tag in SHAPE_TAGS])
+    return shapes[0] == shapes[1]
 
 
 def sync_folder(folder: Path) -> None:

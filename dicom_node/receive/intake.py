@@ -1,0 +1,174 @@
+"""One instance is taken in, whichever door it came through: C-STORE or STOW-RS."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from dbos import DBOSClient
+
+from dicom_node import index
+from dicom_node.errors import DuplicateInstance, Mismatch, Refused, StoreFull, Unreadable
+from dicom_node.receive.store import (
+    Folders,
+    Header,
+    check_command,
+    fingerprint,
+    have_one_shape,
+    keep,
+    read_header,
+)
+from dicom_node.settings import Expect, Settings, Source
+
+LOGGER = logging.getLogger(__name__)
+
+SUCCESS = 0x0000
+CANNOT_UNDERSTAND = 0xC000
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A received file (None: nothing came), and what its sender says that it is; no study = any."""
+
+    path: Path | None
+    sop_class: str
+    sop_uid: str
+    study_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends, and on what."""
+
+    calling_ae: str
+    peer: str
+    carrier: index.Carrier
+
+
+class Intake:
+    """The promise: nothing is acknowledged that is not durable. Used by many threads at once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: sa.Engine,
+        client: DBOSClient,
+        stir: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._client = client
+        self._stir = stir
+        self.folders = Folders(settings.node.data_dir.absolute())
+
+    def store(self, handed: Handed, sender: Sender) -> int:
+        """Check, make durable, remember, answer: a C-STORE status, PS3.4 table B.2-1."""
+        started = time.monotonic()
+        who = {"calling_ae": sender.calling_ae, "peer": sender.peer}
+        who["instance"] = handed.sop_uid[:64]
+        try:
+            arrival, what = self._take(handed, sender)
+        except Refused as error:
+            status = {"status": f"0x{error.status:04X}", "reason": error.reason}
+            LOGGER.info("instance refused", extra={"fields": who | status})
+            return error.status
+        except Exception as error:  # the sender must get an answer, whatever happened
+            failed = {"status": f"0x{CANNOT_UNDERSTAND:04X}", "reason": type(error).__name__}
+            LOGGER.exception("instance failed", extra={"fields": who | failed})
+            return CANNOT_UNDERSTAND
+        finally:
+            if handed.path:
+                handed.path.unlink(missing_ok=True)
+        fields = who | {"study": arrival.study_uid, "bytes": arrival.bytes, "what": what}
+        fields["seconds"] = round(time.monotonic() - started, 4)
+        LOGGER.info("received", extra={"fields": fields})
+        return SUCCESS
+
+    def _take(self, handed: Handed, sender: Sender) -> tuple[index.Arrival, str]:
+        """What arrived, and whether it is new. Raises Refused."""
+        check_command(handed.sop_class, handed.sop_uid)
+        if handed.path is None:
+            raise Unreadable(handed.sop_uid, "the command announces no data set")
+        try:
+            header = read_header(handed.path, handed.sop_class, handed.sop_uid)
+            size = handed.path.stat().st_size
+        except OSError as error:
+            raise StoreFull(handed.sop_uid, f"cannot be read back: {error.strerror}") from error
+        if handed.study_uid not in ("", header.study_uid):
+            raise Mismatch(handed.sop_uid, "the data set is of another study than the request")
+        sha256, kept = keep(handed.path, self.folders.store, handed.sop_uid)
+        arrival = index.Arrival(
+            header.sop_uid,
+            header.sop_class,
+            header.study_uid,
+            header.series_uid,
+            header.transfer_syntax,
+            sha256,
+            size,
+            str(kept.relative_to(self.folders.data)),
+            sender.calling_ae,
+            sender.peer,
+        )
+        rules = self._rules(header, sender)
+        try:
+            known = index.accept(self._engine, self._client, arrival, sender.carrier, rules)
+        except index.DATABASE_AWAY as error:
+            raise StoreFull(handed.sop_uid, "the database is away or busy") from error
+        self._stir(arrival.study_uid)
+        return arrival, "new" if known.is_new else self._compare(arrival, kept, known)
+
+    def _compare(self, arrival: index.Arrival, kept: Path, known: index.Kept) -> str:
+        """What comes under a UID that is known: the first is kept. Raises DuplicateInstance, StoreFull.
+
+        One UID in two transfer syntaxes is one instance by the standard: a lossy compression must have a UID
+        of its own (PS3.3 C.7.6.1.1.5). That the pixels are equal would take decoding both; that the images
+        have one shape is checked.
+        """
+        if known.sha256 == arrival.sha256:
+            return "identical"  # and has landed on itself
+        first = self.folders.data / known.path
+        same_syntax = known.transfer_syntax == arrival.transfer_syntax
+        try:
+            same = (
+                fingerprint(first) == arrival.sha256 if same_syntax else have_one_shape(first, kept)
+            )
+            if same:
+                kept.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreFull(arrival.sop_uid, f"cannot be compared: {error.strerror}") from error
+        if not same:
+            keep(kept, self.folders.quarantine, arrival.sop_uid)
+            raise DuplicateInstance(arrival.sop_uid, "known with other content")
+        return "identical" if same_syntax else "known in another transfer syntax, the first is kept"
+
+    def _rules(self, header: Header, sender: Sender) -> index.Rules:
+        expect = expected(self._settings.sources, header.equipment, sender.calling_ae)
+        return rules_of(self._settings, expect)
+
+
+def rules_of(settings: Settings, expect: Expect | None = None) -> index.Rules:
+    """When a study is complete, as the site says."""
+    expect = expect or Expect()
+    quiet, release = settings.receive.quiet_seconds, settings.receive.release_seconds
+    return index.Rules(quiet, release, expect.instances, expect.series)
+
+
+def expected(sources: Sequence[Source], equipment: Sequence[str], calling_ae: str) -> Expect | None:
+    """What the first declaration that is for this equipment, and says anything of it, expects."""
+    manufacturer, model, station, series = equipment
+    for source in sources:
+        match = source.match
+        pairs = (
+            (match.ae_title, calling_ae),
+            (match.manufacturer, manufacturer),
+            (match.model, model),
+            (match.station, station),
+            (match.series, series),
+        )
+        if source.expect != Expect() and all(
+            not wanted.strip() or wanted.strip() == own.strip() for wanted, own in pairs
+        ):
+            return source.expect
+    return None

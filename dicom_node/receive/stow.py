@@ -1,0 +1,178 @@
+"""STOW-RS, the Store transaction of DICOMweb (PS3.18 section 10.5): the promise of C-STORE, over HTTP."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.filereader import read_file_meta_info
+from python_multipart.multipart import parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from dicom_node.receive.carriers import Carriers
+from dicom_node.receive.contexts import STORAGE, TRANSFER_SYNTAXES
+from dicom_node.receive.intake import SUCCESS, Handed, Intake, Sender
+from dicom_node.receive.parts import MALFORMED, Parts
+from dicom_node.receive.store import NOT_DICOM, is_uid
+
+LOGGER = logging.getLogger(__name__)
+
+CALLING_AE = "STOW-RS"
+"""Web requests have no AE title; a site's declarations may match this one."""
+
+ROUTINE = 5
+SILENT_SECONDS = 60.0
+"""A client may pause for so long within its body."""
+
+PART_TYPE = "application/dicom"
+OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0xA700, 0xC000
+CLASS_NOT_SUPPORTED, SYNTAX_NOT_SUPPORTED = 0x0122, 0xC122
+"""Failure Reasons, PS3.18 table I.2-2."""
+
+OK, ACCEPTED, BAD_REQUEST, CONFLICT, UNSUPPORTED_MEDIA, BUSY = 200, 202, 400, 409, 415, 503
+"""PS3.18 table 10.5.3-1."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What became of each part so far: SOP class, SOP instance (each may be ""), status."""
+
+    parts: list[tuple[str, str, int]] = field(default_factory=list)
+
+    def add(self, sop_class: str, sop_uid: str, status: int) -> None:
+        self.parts.append((sop_class, sop_uid, status))
+
+    def response(self) -> Response:
+        """The Store Instances Response Module, PS3.18 section I.2, and the status that sums it up."""
+        module = Dataset()
+        stored: list[Dataset] = []
+        failed: list[Dataset] = []
+        nameless: list[Dataset] = []
+        for sop_class, sop_uid, status in self.parts:
+            item = Dataset()
+            if status != SUCCESS:
+                item.FailureReason = status
+            if not (is_uid(sop_class) and is_uid(sop_uid)):
+                nameless.append(item)
+                continue
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_uid
+            (failed if status else stored).append(item)
+        if stored:
+            module.ReferencedSOPSequence = stored
+        if failed:
+            module.FailedSOPSequence = failed
+        if nameless:
+            module.OtherFailuresSequence = nameless
+        return JSONResponse(
+            module.to_json_dict(), self._status(), media_type="application/dicom+json"
+        )
+
+    def _status(self) -> int:
+        statuses = {status for _, _, status in self.parts}
+        if statuses == {SUCCESS}:
+            return OK
+        if SUCCESS in statuses:
+            return ACCEPTED
+        return BUSY if statuses == {OUT_OF_RESOURCES} else CONFLICT
+
+
+class Stow:
+    """The handler of POST /studies and POST /studies/{study}."""
+
+    def __init__(self, intake: Intake, carriers: Carriers, private: tuple[str, ...]) -> None:
+        self._intake = intake
+        self._carriers = carriers
+        self._classes = {*map(str, STORAGE), *private}
+        self.open_requests = 0
+
+    async def __call__(self, request: Request) -> Response:
+        """Take every part in; its file is durable and in the index before the answer names it stored."""
+        kind, options = parse_options_header(request.headers.get("content-type"))
+        wanted = options.get(b"type", PART_TYPE.encode()).decode("latin-1")
+        study_uid = request.path_params.get("study", "")
+        if kind != b"multipart/related" or _media_type(wanted) != PART_TYPE:
+            reason = f'the body must be multipart/related; type="{PART_TYPE}"'
+            return PlainTextResponse(reason, UNSUPPORTED_MEDIA)
+        if not options.get(b"boundary") or (study_uid and not is_uid(study_uid)):
+            return PlainTextResponse("no boundary, or no study UID", BAD_REQUEST)
+        carrier = self._carriers.request(ROUTINE)
+        sender = Sender(CALLING_AE, request.client.host if request.client else "", carrier)
+        answer, complete = _Answer(), False
+        parts = Parts(
+            options[b"boundary"],
+            lambda path, kind: self._take(_File(path, kind, study_uid), sender, answer),
+        )
+        self.open_requests += 1
+        try:
+            complete = await self._read(request, parts, answer)
+        finally:
+            if parts.close():
+                answer.add("", "", CANNOT_UNDERSTAND)
+            self._carriers.end(carrier, complete)
+            self.open_requests -= 1
+        if not answer.parts:
+            return PlainTextResponse("the body has no parts", BAD_REQUEST)
+        return answer.response()
+
+    async def _read(self, request: Request, parts: Parts, answer: _Answer) -> bool:
+        """Feed the body as it comes; whether it came to its end."""
+        body = aiter(request.stream())
+        try:
+            while True:
+                chunk = await asyncio.wait_for(anext(body, None), SILENT_SECONDS)
+                if chunk is None:
+                    return parts.is_complete
+                # In a thread: a part that ends here is hashed, synced and indexed before the next is read.
+                await run_in_threadpool(parts.feed, chunk)
+        except (*MALFORMED, TimeoutError, ClientDisconnect, OSError) as error:
+            LOGGER.info("request cut off", extra={"fields": {"reason": type(error).__name__}})
+            full = isinstance(error, OSError) and not isinstance(error, TimeoutError)
+            answer.add("", "", OUT_OF_RESOURCES if full else CANNOT_UNDERSTAND)
+            return False
+
+    def _take(self, file: "_File", sender: Sender, answer: _Answer) -> None:
+        sop_class, sop_uid, syntax = _meta(file.path)
+        refusal = 0
+        if _media_type(file.kind or PART_TYPE) != PART_TYPE:
+            refusal = CANNOT_UNDERSTAND
+        elif sop_class and sop_class not in self._classes:
+            refusal = CLASS_NOT_SUPPORTED
+        elif syntax and syntax not in TRANSFER_SYNTAXES:
+            refusal = SYNTAX_NOT_SUPPORTED
+        if refusal:
+            file.path.unlink(missing_ok=True)
+            what = {"instance": sop_uid[:64], "status": f"0x{refusal:04X}", "peer": sender.peer}
+            LOGGER.info("instance refused", extra={"fields": what})
+        else:
+            handed = Handed(file.path, sop_class, sop_uid, file.study_uid)
+            refusal = self._intake.store(handed, sender)
+        answer.add(sop_class, sop_uid, refusal)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A part: its file, its content type, the study of the request or ""."""
+
+    path: Path
+    kind: str
+    study_uid: str
+
+
+def _media_type(text: str) -> str:
+    return text.partition(";")[0].strip().lower()
+
+
+def _meta(path: Path) -> tuple[str, str, str]:
+    """SOP class, SOP instance and transfer syntax of the file meta; "" where it has none."""
+    try:
+        meta = read_file_meta_info(path)
+    except (*NOT_DICOM, OSError):
+        return "", "", ""  # the intake says what is wrong with it
+    return (
+        str(meta.get("MediaStorageSOPClassUID", "")),
+        str(meta.get("MediaStorageSOPInstanceUID", "")),
+        str(meta.get("TransferSyntaxUID", "")),
+    )

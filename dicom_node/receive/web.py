@@ -1,0 +1,63 @@
+"""The web server beside the SCP, in the same process: one transaction, one index, another door."""
+
+import logging
+import socket
+import threading
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from dicom_node.receive.carriers import Carriers
+from dicom_node.receive.intake import Intake
+from dicom_node.receive.stow import Stow
+from dicom_node.settings import Receive
+
+LOGGER = logging.getLogger(__name__)
+
+CONCURRENT_REQUESTS = 64
+IDLE_SECONDS = 5
+"""Idle connections go soon, as those of the SCP."""
+
+
+class Web:
+    """STOW-RS on the receiver's host and web port. Raises OSError when it cannot listen there."""
+
+    def __init__(self, settings: Receive, intake: Intake, carriers: Carriers) -> None:
+        self._stow = Stow(intake, carriers, settings.private_sop_classes)
+        routes = [
+            Route("/studies", self._stow, methods=["POST"]),
+            Route("/studies/{study}", self._stow, methods=["POST"]),
+        ]
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        self._socket = socket.create_server((settings.host, settings.web_port), family=family)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                Starlette(routes=routes),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                http="h11",
+                limit_concurrency=CONCURRENT_REQUESTS,
+                timeout_keep_alive=IDLE_SECONDS,
+                timeout_graceful_shutdown=IDLE_SECONDS,
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), daemon=True
+        )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody may be writing into the folder of what is being received."""
+        return self._stow.open_requests > 0
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop accepting; a request that does not end soon is cut off."""
+        self._server.should_exit = True
+        self._thread.join(timeout=2 * IDLE_SECONDS)
+        self._socket.close()
