@@ -193,6 +193,7 @@ def start_node(
     for each in destinations:
         lines += ["[[destinations]]", f'name = "{each.name}"', f'ae_title = "{each.ae_title}"']
         lines += [f'host = "{each.host}"', f"port = {each.port}"]
+        lines += [f"refusals = {str(each.refusals).lower()}"]
     path = folder / "node.toml"
     path.write_text("\n".join(lines))
     settings = load(path, {})

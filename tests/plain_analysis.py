@@ -21,7 +21,7 @@ LONGEST_HOLD_SECONDS = 60.0
 
 
 class Plain:
-    """Two layers, halved at the middle row; refuses scans of seven slices."""
+    """Two layers, halved at the middle row; refuses scans of seven slices, and fails on nine."""
 
     name = "plain"
     version = "1"
@@ -38,6 +38,8 @@ class Plain:
         slices, rows, columns = scan.shape
         if slices == 7:
             raise Refusal("seven slices are one too many")
+        if slices == 9:
+            raise ZeroDivisionError("what no sender and no archive shall read")
         _pass_gate(slices)
         labelmap = np.ones((slices, rows, columns), dtype=np.uint8)
         labelmap[:, rows // 2 :] = 2

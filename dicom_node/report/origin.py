@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset
 
-from dicom_node.errors import ReportError
+from dicom_node.errors import PatientsDiffer, ReportError
 from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment
 from dicom_node.report.form import Form
 from dicom_node.report.header import CHARACTER_SET, clean_header
@@ -108,7 +108,7 @@ def open_origin(study: Study, outcome: Outcome) -> Origin:
                 f"study {header.get('StudyInstanceUID')}"
             )
         if header.PatientID != headers[0][0].PatientID:
-            raise ReportError(
+            raise PatientsDiffer(
                 f"study {study.study_uid}: source instance {header.get('SOPInstanceUID')} names another "
                 "patient than the others; nothing was written, correct the study at its source"
             )
