@@ -177,8 +177,10 @@ def start_node(
     roles: tuple[str, ...] = (),
     quiet_seconds: float = 0.2,
     database: str = "",
+    receive: str = "",
+    more: str = "",
 ) -> Iterator[RunningNode]:
-    """A node on a free port, with its data in a folder, until the block ends."""
+    """A node on a free port, with its data in a folder, until the block ends; further lines of TOML."""
     gate = folder / "gate"
     gate.mkdir()
     lines = [
@@ -189,13 +191,14 @@ def start_node(
         "[receive]",
         "port = 0",
         f"quiet_seconds = {quiet_seconds}",
+        receive,
     ]
     for each in destinations:
         lines += ["[[destinations]]", f'name = "{each.name}"', f'ae_title = "{each.ae_title}"']
         lines += [f'host = "{each.host}"', f"port = {each.port}"]
         lines += [f"refusals = {str(each.refusals).lower()}"]
     path = folder / "node.toml"
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join([*lines, more]))
     settings = load(path, {})
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("DICOM_NODE_TEST_GATE", str(gate))
