@@ -242,7 +242,7 @@ def evaluate(
     summary: Annotated[
         bool,
         typer.Option(
-            "--summary", help="Only layers, thickness, decision, transfer: 7 CPU-minutes."
+            "--summary", help="Only layers, thickness, decision, transfer: 4 CPU-minutes."
         ),
     ] = False,
     seeds: Annotated[

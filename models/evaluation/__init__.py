@@ -23,7 +23,7 @@ def main(
 
     ``weights`` is a folder of weights, without it the shipped ones. ``summary`` leaves out all that needs
     further scans of the first simulator: shifts, planted rules, text, made images for the gate. Everything
-    else is in proportion to ``volumes``: 120 takes some 25 minutes of one core, the summary 7; 1 half a
+    else is in proportion to ``volumes``: 120 takes some 25 minutes of one core, the summary 4; 1 half a
     minute. Returns each figure of the summary once per cohort. Raises ValueError for an analysis that cannot
     be evaluated, WeightsError for weights that cannot be used.
     """
