@@ -31,9 +31,10 @@ REFERENCE_LOGIT = private(
 )
 DELETION = private("DELETION", "Change of the logit without what the first layer adds")
 AGREEMENT = private("AGREEMENT", "Lowest rank correlation between methods")
-LIKE_UNTRAINED = private("LIKE-UNTRAINED", "Rank correlation with untrained networks, null 0")
+LIKE_UNTRAINED = private("LIKE-UNTRAINED", "Rank correlation with the mean of untrained networks")
 LIKE_GRADIENT = private("LIKE-GRADIENT", "Rank correlation with the absolute gradient's map")
 ENRICHMENT = private("ENRICHMENT", "Share of saliency over share of the layers' volume, null 1")
+ABOVE_UNTRAINED = private("SALIENCY-ABOVE", "Saliency less that of untrained networks, null 0")
 
 # Methods
 TILT_3D = private("T2-3D", "Complete columns, times cosine of tilt")

@@ -96,21 +96,21 @@ def explain(question: Question) -> Explanation:
     found = contributions(game)
     few = excerpt(question)
     totals = [found.values.sum(2), *alternatives(question, few, pooled)]
-    every = np.concatenate(totals)
+    every = np.stack(totals)
     maps = _maps(question, pooled)
     null = compare([question.untrained(seed) for seed in range(NETWORKS)], network, few.case)
     methods = _methods(question, game, found, few)
     grounds = Grounds(
         coverage=_least_coverage(question.labelmap, pooled.shape[1]),
         outside=maps.outside,
-        like_untrained=(null.like_contributions, null.like_saliency),
+        untrained=null.same_first,
         agreement=methods.agreement,
         same_sign=methods.same_sign,
         gap=abs(found.totals.sum() - (question.logit - float(found.reference_logit.mean()))),
         change=found.change,
         apart=stands_apart(every, found.totals),
     )
-    return Explanation(found, spread(every), maps, null, methods, judge(grounds))
+    return Explanation(found, spread(np.concatenate(totals)), maps, null, methods, judge(grounds))
 
 
 def _maps(question: Question, pooled: Tensor) -> Maps:

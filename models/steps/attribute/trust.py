@@ -5,16 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import rankdata, t
 
 Floats = NDArray[np.float64]
 
 LEAST_COVERAGE = 0.8
 MOST_OUTSIDE = 0.2
-MOST_LIKE_UNTRAINED = 0.7
+MOST_UNTRAINED = 0.5  # of the untrained networks
 LEAST_AGREEMENT = 0.7
 LEAST_CHANGE = 0.2
 MOST_GAP = 1e-3
+SURE = 0.95  # one-sided
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +25,18 @@ class Grounds:
     coverage        of the layer that is there in the fewest columns, 0 to 1.
     outside         share of the map's mass outside all layers, 0 for a network that sees the layers alone;
                     None when the map has no contrast.
-    like_untrained  rank correlation of contributions, and of saliencies, with those of untrained networks.
+    untrained       share of the untrained networks that give the same layer the largest contribution.
     agreement       lowest rank correlation of the contributions by three methods; of a network that only adds
                     up terms, as one without products of properties, 1 whatever it has learned.
     same_sign       whether the three methods give the first layer one sign.
     gap             between the sum of the contributions and the change of the logit, log-odds.
     change          of the logit from its reference, log-odds.
-    apart           whether the interval of the first layer lies above that of the second, by size.
+    apart           whether the first layer is ahead of all others, see ``stands_apart``.
     """
 
     coverage: float
     outside: float | None
-    like_untrained: tuple[float, float]
+    untrained: float
     agreement: float
     same_sign: bool
     gap: float
@@ -66,12 +67,8 @@ CHECKS: tuple[tuple[Callable[[Grounds], bool], str], ...] = (
     ),
     (lambda g: g.outside is not None, "the saliency map has no contrast"),
     (
-        lambda g: g.like_untrained[0] <= MOST_LIKE_UNTRAINED,
-        f"untrained networks rank the contributions alike (rank correlation above {MOST_LIKE_UNTRAINED:g})",
-    ),
-    (
-        lambda g: g.outside is None or g.like_untrained[1] <= MOST_LIKE_UNTRAINED,
-        f"untrained networks rank the saliency alike (rank correlation above {MOST_LIKE_UNTRAINED:g})",
+        lambda g: g.untrained <= MOST_UNTRAINED,
+        f"more than {MOST_UNTRAINED:.0%} of the untrained networks put the same layer first",
     ),
     (
         lambda g: g.agreement >= LEAST_AGREEMENT,
@@ -83,7 +80,7 @@ CHECKS: tuple[tuple[Callable[[Grounds], bool], str], ...] = (
         lambda g: abs(g.change) >= LEAST_CHANGE,
         f"the decision is within {LEAST_CHANGE:g} log-odds of that of the average scan",
     ),
-    (lambda g: g.apart, "the intervals of the first and the second layer overlap"),
+    (lambda g: g.apart, "the first layer is not reliably ahead of the others"),
 )
 
 
@@ -128,7 +125,19 @@ def spread(alternatives: Floats) -> Spread:
 
 
 def stands_apart(alternatives: Floats, totals: Floats) -> bool:
-    """Whether by size the first layer's lower bound exceeds the second layer's upper bound."""
-    first, second = np.argsort(-abs(totals))[:2]
-    lower, upper = np.percentile(abs(alternatives), (2.5, 97.5), axis=0)
-    return bool(lower[first] > upper[second])
+    """Whether the first layer's contribution is larger, by size, than every other layer's in the same breath.
+
+    ``alternatives`` are totals (border, member, layer). Layers share what makes a member of the ensemble or a
+    mask different, so they are compared within an alternative: its margin is |first| less the largest of the
+    others. For every border, Student's lower bound (95 %, one-sided) of the margin over members must be above
+    0. A percentile of all alternatives at once would count a handful of heads as many: on labels without
+    meaning it named a layer in 7 % of the scans with shear wave, this bound in 1 %.
+    """
+    members = alternatives.shape[1]
+    if members < 2:
+        return False
+    first = int(abs(totals).argmax())
+    sizes = abs(alternatives)
+    margin = sizes[..., first] - np.delete(sizes, first, axis=2).max(2)
+    bound = margin.mean(1) - t.ppf(SURE, members - 1) * margin.std(1, ddof=1)
+    return bool((bound > 0).all())
