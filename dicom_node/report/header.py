@@ -48,6 +48,17 @@ OPTIONAL = [
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
 ]
+PATIENT_AND_STUDY = [
+    *REQUIRED[:-1],
+    "StudyInstanceUID",
+    "IssuerOfPatientID",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "StudyDescription",
+]
+"""What every object of a study says alike (PS3.3 C.7.1, C.7.2)."""
+
 IDENTIFIERS = [
     "SOPClassUID",
     "SOPInstanceUID",
@@ -78,6 +89,13 @@ def clean_header(source: Dataset) -> Dataset:
             if cleaned or keyword in REQUIRED:
                 setattr(result, keyword, cleaned)
     return result
+
+
+def carry_identity(source: Dataset, target: Dataset) -> None:
+    """Copy patient and study from a cleaned header."""
+    for keyword in PATIENT_AND_STUDY:
+        if keyword in source:
+            setattr(target, keyword, source[keyword].value)
 
 
 def _clean(value: Any, keyword: str) -> Any:

@@ -6,17 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from pydicom import Dataset
 from pydicom.uid import UID
 
 from dicom_node.errors import NotConformant
 from dicom_node.report import concepts
 from dicom_node.report.check import Known, Outgoing, judge
+from dicom_node.report.encapsulated_pdf import build_document
 from dicom_node.report.form import REPORT_CLASSES, Form, Wish, wishes_of
 from dicom_node.report.measurements import build_measurements
 from dicom_node.report.origin import Origin, open_origin
 from dicom_node.report.parametric_map import build_map, is_placed, quantities
+from dicom_node.report.secondary_capture import build_page
 from dicom_node.report.segmentation import build_segmentation
+from dicom_node.report.sheet import PAGES, as_pdf, as_pixels, draw_sheets
 from dicom_node.report.sides import compare_sides
 from dicom_node.report.text_report import build_text_report
 from dicom_node.settings import Destination
@@ -85,7 +89,13 @@ def _pieces(origin: Origin, wish: Wish) -> list[Piece]:
         counts = {"refusal": 1}
     else:
         maps = len(quantities(origin)) if is_placed(origin) else 0
-        counts = {"segmentation": 1, "map": maps, "measurements": 1}
+        counts = {
+            "segmentation": 1,
+            "map": maps,
+            "measurements": 1,
+            "page": PAGES,
+            "document": 1,
+        }
     # Where there are no maps, a report that would name them is the same as one that would not.
     form = wish.form if counts.get("map") else replace(wish.form, maps=True)
     return [
@@ -103,6 +113,7 @@ class _Desk:
         self._origin = origin
         self._folder = folder
         self._made: dict[Piece, Dataset] = {}
+        self._drawn: tuple[Figure, ...] = ()
 
     def write(self, wishes: Mapping[Wish, Sequence[str]]) -> list[Written]:
         due: dict[Piece, list[str]] = {}
@@ -165,14 +176,35 @@ class _Desk:
         report = build_text_report(origin, concepts.REFUSAL_REPORT, [origin.outcome.refusal])
         return in_class(report, piece.form), None
 
+    def page(self, origin: Origin, piece: Piece) -> tuple[Dataset, Any]:
+        pixels = as_pixels(self._sheets()[piece.number])
+        return build_page(origin, pixels, piece.number), pixels
+
+    def document(self, origin: Origin, _piece: Piece) -> tuple[Dataset, Any]:
+        document = as_pdf(self._sheets())
+        return build_document(origin, document), document
+
+    def _sheets(self) -> tuple[Figure, ...]:
+        """Drawn once, and only where somebody wants them."""
+        if not self._drawn:
+            scan, findings = self._origin.acquisition.scan, self._origin.findings
+            self._drawn = draw_sheets(scan, findings, self._origin.name)
+        return self._drawn
+
 
 BUILDERS: Mapping[str, Callable[[_Desk, Origin, Piece], tuple[Dataset, Any]]] = {
     "segmentation": _Desk.segmentation,
     "map": _Desk.map,
     "measurements": _Desk.measurements,
     "refusal": _Desk.refusal,
+    "page": _Desk.page,
+    "document": _Desk.document,
 }
 """By kind, in the order of writing: the object, and the pixels or bytes that it was meant to carry."""
+
+
+SEVERAL = ("map", "page", "companion")
+"""Kinds of which one outcome can have more than one."""
 
 
 def in_class(report: Dataset, form: Form) -> Dataset:
@@ -182,6 +214,6 @@ def in_class(report: Dataset, form: Form) -> Dataset:
 
 
 def _file_name(origin: Origin, piece: Piece) -> str:
-    stem = f"map-{piece.number}" if piece.kind == "map" else piece.kind
+    stem = f"{piece.kind}-{piece.number}" if piece.kind in SEVERAL else piece.kind
     words = "".join(f"-{word}" for word in piece.form.words)
     return f"{stem}-{origin.number}-{origin.name}{words}.dcm"

@@ -29,7 +29,7 @@ EXPLAINING = ("Saliency", "Contribution")
 
 def draw(scan: Scan, findings: Findings) -> bytes:
     """A PNG of about 1500 pixels width. What lies outside the tissue, as burned-in names, is black."""
-    shares = _shares(findings)
+    shares = explaining_columns(findings)
     positions = shown_slices(findings.segmentation.labelmap)
     panels = len(positions) + bool(findings.attributions)
     _, row_mm, column_mm = scan.spacing_mm
@@ -49,22 +49,22 @@ def draw(scan: Scan, findings: Findings) -> bytes:
     grid = GridSpec(len(heights), 1, figure=figure, height_ratios=heights)
     images = grid[0].subgridspec(1, panels)
     for index, position in enumerate(positions):
-        _draw_slice(figure.add_subplot(images[index]), scan, findings, position)
+        draw_slice(figure.add_subplot(images[index]), scan, findings, position)
     if findings.attributions:
         axes = figure.add_subplot(images[panels - 1])
-        _draw_attribution(figure, axes, scan, findings, positions[len(positions) // 2])
+        draw_attribution(figure, axes, scan, findings, positions[len(positions) // 2])
     if shares:
         bars = grid[1].subgridspec(1, len(shares))
         for index, column in enumerate(shares):
             axes = figure.add_subplot(bars[index])
-            _draw_bars(axes, column, findings.segmentation.segments, index == 0)
+            draw_bars(axes, column, findings.segmentation.segments, index == 0)
     _legend(figure, findings)
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     return _shrink(buffer)
 
 
-def _shares(findings: Findings) -> list[Column]:
+def explaining_columns(findings: Findings) -> list[Column]:
     """The first column of each quantity that says what a decision rests on."""
     columns = columns_of(findings)
     firsts = (
@@ -94,13 +94,13 @@ def shown_slices(labelmap: NDArray[np.uint8]) -> list[int]:
     return sorted({int(found[round(place)]) for place in places})
 
 
-def _draw_slice(axes: Any, scan: Scan, findings: Findings, position: int) -> None:
+def draw_slice(axes: Any, scan: Scan, findings: Findings, position: int) -> None:
     _gray(axes, scan, position)
     labels = findings.segmentation.labelmap[position]
     for segment in findings.segmentation.segments:
         mask = labels == segment.number
         if mask.any():
-            color = _color(segment)
+            color = color_of(segment)
             veil = np.ma.masked_where(~mask, mask)
             aspect = _aspect(scan)
             axes.imshow(veil, cmap=ListedColormap([color]), alpha=0.16, aspect=aspect)
@@ -113,7 +113,7 @@ def _draw_slice(axes: Any, scan: Scan, findings: Findings, position: int) -> Non
     axes.set_title(f"slice {position + 1} of {scan.shape[0]}", fontsize=9, color=INK)
 
 
-def _draw_attribution(
+def draw_attribution(
     figure: Figure, axes: Any, scan: Scan, findings: Findings, position: int
 ) -> None:
     _gray(axes, scan, position)
@@ -147,10 +147,10 @@ def _gray(axes: Any, scan: Scan, position: int) -> None:
         spine.set_visible(False)
 
 
-def _draw_bars(axes: Any, column: Column, segments: tuple[Segment, ...], named: bool) -> None:
+def draw_bars(axes: Any, column: Column, segments: tuple[Segment, ...], named: bool) -> None:
     places = np.arange(len(segments))[::-1]
     values = [column.values.get(segment.number, 0.0) for segment in segments]
-    axes.barh(places, values, color=[_color(segment) for segment in segments], height=0.66)
+    axes.barh(places, values, color=[color_of(segment) for segment in segments], height=0.66)
     ends = [end for span in column.spans.values() for end in span]
     lowest, highest = min(*values, *ends, 0.0), max(*values, *ends, 0.0)
     span = highest - lowest or 1.0
@@ -185,7 +185,7 @@ def _draw_bars(axes: Any, column: Column, segments: tuple[Segment, ...], named: 
 def _legend(figure: Figure, findings: Findings) -> None:
     segments = findings.segmentation.segments
     figure.legend(
-        handles=[Patch(color=_color(segment), label=segment.label) for segment in segments],
+        handles=[Patch(color=color_of(segment), label=segment.label) for segment in segments],
         loc="outside upper left",
         ncols=len(segments),
         frameon=False,
@@ -199,7 +199,7 @@ def _legend(figure: Figure, findings: Findings) -> None:
     )
 
 
-def _color(segment: Segment) -> tuple[float, float, float]:
+def color_of(segment: Segment) -> tuple[float, float, float]:
     red, green, blue = (value / 255 for value in segment.color)
     return red, green, blue
 

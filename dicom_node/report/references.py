@@ -34,7 +34,7 @@ def refer_to_sources(dataset: Dataset, origin: Origin) -> None:
         position = int(derivation.SourceImageSequence[0].ReferencedFrameNumber) - 1
         derivation.SourceImageSequence = items[position]
     instances = unique_headers(origin)
-    dataset.SourceImageSequence = [_instance(header) for header in instances]
+    dataset.SourceImageSequence = [instance_item(header) for header in instances]
     dataset.ReferencedSeriesSequence = _series(instances)
 
 
@@ -47,7 +47,7 @@ def source_items(origin: Origin, position: int) -> list[Dataset]:
         if (header.SOPInstanceUID, frame.number) in seen:
             continue
         seen.add((header.SOPInstanceUID, frame.number))
-        item = _instance(header)
+        item = instance_item(header)
         item.PurposeOfReferenceCodeSequence = [purpose]
         item.SpatialLocationsPreserved = "YES"
         if frame.number is not None:
@@ -105,7 +105,8 @@ def unique_headers(origin: Origin) -> list[Dataset]:
     return list(by_uid.values())
 
 
-def _instance(header: Dataset) -> Dataset:
+def instance_item(header: Dataset) -> Dataset:
+    """An item that refers to one instance."""
     item = Dataset()
     item.ReferencedSOPClassUID = header.SOPClassUID
     item.ReferencedSOPInstanceUID = header.SOPInstanceUID
@@ -116,7 +117,7 @@ def _series(instances: Sequence[Dataset]) -> list[Dataset]:
     """Common Instance Reference (PS3.3 C.12.2): one item per source series."""
     series: dict[str, list[Dataset]] = {}
     for header in instances:
-        series.setdefault(header.SeriesInstanceUID, []).append(_instance(header))
+        series.setdefault(header.SeriesInstanceUID, []).append(instance_item(header))
     items = []
     for uid, references in series.items():
         item = Dataset()

@@ -1,0 +1,46 @@
+"""Secondary Capture: a drawn page as an image that every archive takes (PS3.3 A.8.1)."""
+
+import highdicom as hd
+import numpy as np
+from highdicom.sc import SCImage
+from numpy.typing import NDArray
+
+from dicom_node.report.concepts import declare_schemes
+from dicom_node.report.equipment import pin_times
+from dicom_node.report.header import carry_identity
+from dicom_node.report.origin import Origin
+from dicom_node.report.references import instance_item, unique_headers
+
+
+def build_page(origin: Origin, pixels: NDArray[np.uint8], number: int) -> SCImage:
+    """One page, uint8 (row, column, red green blue); all pages of an outcome are one series."""
+    named = origin.constructor("page", 9000 + 10 * origin.number + 7)
+    named |= {
+        "sop_instance_uid": origin.uid("page", "instance", number),
+        "instance_number": number + 1,
+    }
+    # A class of documents and images that are not derived has no use for these two.
+    del named["content_date"], named["content_time"]
+    result = SCImage(
+        pixels,
+        # JPEG 2000 without loss encodes colors by its reversible transform (PS3.5 section 8.2.4).
+        photometric_interpretation="YBR_RCT" if origin.form.encoding == "j2k" else "RGB",
+        bits_allocated=8,
+        coordinate_system=hd.CoordinateSystemNames.PATIENT,
+        study_instance_uid=origin.study_uid,
+        patient_orientation=("L", "P"),
+        series_description=f"{origin.name} pages, research only"[:64],
+        **named,
+    )
+    carry_identity(origin.header, result)
+    # A drawing has no direction in the patient; the constructor wants one.
+    result.PatientOrientation = ""
+    result.ImageType = ["DERIVED", "SECONDARY"]
+    result.BodyPartExamined = "LSPINE"
+    result.BurnedInAnnotation = "NO"
+    result.ContentDate, result.ContentTime = origin.identity.date, origin.identity.time
+    result.DerivationDescription = "Drawn from the findings of an analysis. Research use only."
+    result.SourceImageSequence = [instance_item(header) for header in unique_headers(origin)]
+    pin_times(result, origin.identity)
+    declare_schemes(result)
+    return result
