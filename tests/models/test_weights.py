@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from models.layer.weights import (
     load_weights,
     save_weights,
 )
+from models.steps.classify import Levels
 
 SHEAR_WAVE = ("b-mode", "shear-wave-speed", "shear-wave-valid")
 SHIPPED = Path(models.layer.__file__).parent
@@ -119,6 +121,34 @@ def test_what_was_saved_is_what_is_loaded(folder):
     save_weights(second_folder, first)
     assert (second_folder / FILE).read_bytes() == (folder / FILE).read_bytes()
     assert (second_folder / CARD).read_bytes() == (folder / CARD).read_bytes()
+
+
+def test_levels_are_in_the_card_only_where_there_are_some(folder):
+    before = (folder / CARD).read_text(encoding="utf-8")
+    assert "levels" not in before
+    first = load_weights(folder)
+    assert first.pain_b.levels is None
+    levels = Levels(("keiner", "mäßig", "stark"), (0.0, 1.25))
+    save_weights(folder, replace(first, pain_b=replace(first.pain_b, levels=levels)))
+    second = load_weights(folder)
+    assert (second.pain_b.levels, second.pain_bswe.levels) == (levels, None)
+    save_weights(folder, replace(second, pain_b=replace(second.pain_b, levels=None)))
+    assert (folder / CARD).read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ('levels = ["a", "b", "c"]', "thresholds is missing"),
+        ("thresholds = [0.0, 1.0]", "levels is missing"),
+        ('levels = ["a", "b", "c"]\nthresholds = [0.0]', "thresholds is [0.0], not one threshold"),
+        ('levels = ["a", "b", "c"]\nthresholds = [1.0, 2.0]', "the first 0"),
+        ('levels = ["a", "b", "c"]\nthresholds = [0.0, "1"]', "not a list of numbers"),
+    ],
+)
+def test_levels_that_cannot_be_are_named(folder, lines, key):
+    edit(folder / CARD, r'^channels = \["b-mode"\]$', f'channels = ["b-mode"]\n{lines}')
+    refused(folder, str(folder / CARD), "pain_b.", key)
 
 
 @pytest.mark.parametrize("key", ["most_points", "norms.sure.cost", "norms.lying"])
