@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_node.assemble.colormap import ENTRIES, check_same, named, shown
-from dicom_node.assemble.elasticity import conversion
+from dicom_node.assemble.elasticity import MODULUS_FACTOR, SPEED_UNITS, conversion
 from dicom_node.assemble.overlay import grown
 from dicom_node.errors import StudyError, UnsupportedPixels
 from dicom_node.settings import Source as Declaration
 
 TOLERANCE = 24.0
 """Distance to the map, RGB 0-255. JPEG of quality 50 moves 99% of the pixels by less than 18, and no gray
-comes closer to jet, or to a scanner's map like it, than 87."""
+comes closer to jet, or to a scanner's map like it, than 87. A fainter color has a smaller map: x opacity."""
 AMBIGUOUS = 6.0
 """Places of the map that are nearer than this to being nearest could be meant as well ..."""
 SAME_PLACE = ENTRIES // 16
@@ -83,7 +83,7 @@ class Places:
         nearest = distance.min(axis=1)
         near = distance <= nearest[:, None] + AMBIGUOUS
         extent = ENTRIES - 1 - near[:, ::-1].argmax(1) - near.argmax(1)
-        certain = (nearest <= TOLERANCE) & (extent <= SAME_PLACE)
+        certain = (nearest <= TOLERANCE * self._opacity) & (extent <= SAME_PLACE)
         return np.where(certain, distance.argmin(1) + 1, 0).astype(np.uint16)
 
 
@@ -98,11 +98,14 @@ class ColorReader:
         self.left_out = ""
         first, last = color.range
         words = f"{color.map or 'color bar'}, {first:g} to {last:g} {color.unit}"
-        self.scale = Scale(
-            first, last, conversion(color.unit, declared.elasticity), color.opacity, words
-        )
+        to_speed = conversion(color.unit, declared.elasticity)
+        self.scale = Scale(first, last, to_speed, color.opacity, words)
         if _is_doppler(header):
             self.left_out = "the object says that its color is Doppler"
+        elif color.unit not in SPEED_UNITS and declared.elasticity not in MODULUS_FACTOR:
+            self.left_out = (
+                f"colors in {color.unit}: declare in [[sources]] elasticity what they are"
+            )
 
     def read(
         self, frame: NDArray[np.uint8], colored: NDArray[np.bool_], levels: NDArray[np.float32]
@@ -126,12 +129,6 @@ class ColorReader:
             on = found > 0
             levels[places > 0] = known.beneath(pixels[on], found[on])
         return places
-
-    def clear_bar(self, colored: NDArray[np.bool_]) -> None:
-        """The color bar itself is no shear wave: (slice, row, column)."""
-        if self._color.bar:
-            left, top, right, bottom = self._color.bar
-            colored[:, top : bottom + 1, left : right + 1] = False
 
     def _prepare(self, frame: NDArray[np.uint8]) -> Places:
         """The map from its file once, the bar of every frame held against it."""

@@ -29,31 +29,37 @@ class Dual:
     twin: Box
 
 
-def split(
-    study_uid: str,
-    boxes: Sequence[Box],
-    declared: str,
-    gray: NDArray[np.float32],
-    colored: NDArray[np.bool_],
-) -> Dual | None:
-    """The two pictures of a frame, or None when it is one; arrays are (slice, row, column).
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """Gray levels and which are colored, (slice, row, column); where the color bar is (row, column)."""
+
+    gray: NDArray[np.float32]
+    colored: NDArray[np.bool_]
+    bar: NDArray[np.bool_]
+
+    def color_share(self, box: Box) -> float:
+        return float((self.colored & ~self.bar)[box.slices].mean())
+
+
+def split(study_uid: str, boxes: Sequence[Box], declared: str, frames: Frames) -> Dual | None:
+    """The two pictures of a frame, or None when it is one.
 
     ``boxes`` are the tissue regions of the object, ``declared`` is what the site says (settings, ``dual``).
     Raises UnsupportedPixels when there are several pictures and nothing tells which is which.
     """
-    shape = gray.shape[1:]
+    shape = frames.gray.shape[1:]
     if len(boxes) > 2 or (len(boxes) == 2 and not _equal(*boxes)):
         raise UnsupportedPixels(
             study_uid, f"{len(boxes)} tissue regions of different kind in one frame"
         )
     if declared:
         dual = _declared(study_uid, boxes, declared, shape)
-        _check_color(study_uid, dual, colored)
+        _check_color(study_uid, dual, frames)
     elif len(boxes) == 2:
-        dual = _by_color(study_uid, boxes, colored)
+        dual = _by_color(study_uid, boxes, frames)
     else:
         return None
-    _check_same(study_uid, dual, gray, colored)
+    _check_same(study_uid, dual, frames)
     return dual
 
 
@@ -111,10 +117,10 @@ def _around(study_uid: str, region: Box, half: Box, other: Box) -> tuple[Box, Bo
     return first, first.moved(rows - rows // 2, 0)
 
 
-def _by_color(study_uid: str, boxes: Sequence[Box], colored: NDArray[np.bool_]) -> Dual:
+def _by_color(study_uid: str, boxes: Sequence[Box], frames: Frames) -> Dual:
     """Of two equal tissue regions the B-mode is the one without color."""
-    one, two = sorted(boxes, key=lambda box: float(colored[box.slices].mean()))
-    plain, painted = (float(colored[box.slices].mean()) for box in (one, two))
+    one, two = sorted(boxes, key=frames.color_share)
+    plain, painted = frames.color_share(one), frames.color_share(two)
     if painted < LEAST_COLORED or plain > MOST_COLORED * painted:
         raise UnsupportedPixels(
             study_uid,
@@ -124,21 +130,21 @@ def _by_color(study_uid: str, boxes: Sequence[Box], colored: NDArray[np.bool_]) 
     return _trimmed(one, two)
 
 
-def _check_color(study_uid: str, dual: Dual, colored: NDArray[np.bool_]) -> None:
-    plain, painted = (float(colored[box.slices].mean()) for box in (dual.tissue, dual.twin))
+def _check_color(study_uid: str, dual: Dual, frames: Frames) -> None:
+    plain, painted = frames.color_share(dual.tissue), frames.color_share(dual.twin)
     if plain > max(LEAST_COLORED, MOST_COLORED * painted):
         raise UnsupportedPixels(
             study_uid, "the half that is declared as B-mode shows color: another dual is declared"
         )
 
 
-def _check_same(
-    study_uid: str, dual: Dual, gray: NDArray[np.float32], colored: NDArray[np.bool_]
-) -> None:
+def _check_same(study_uid: str, dual: Dual, frames: Frames) -> None:
     """The gray of both halves must be one image, as far as color leaves any of it to compare."""
-    step = max(1, len(gray) // COMPARED_FRAMES)
-    one, two = (gray[box.slices][::step] for box in (dual.tissue, dual.twin))
-    seen = ~grown(colored[dual.tissue.slices][::step] | colored[dual.twin.slices][::step])
+    step = max(1, len(frames.gray) // COMPARED_FRAMES)
+    hidden = frames.colored[::step] | frames.bar
+    gray = frames.gray[::step]
+    one, two = (gray[box.slices] for box in (dual.tissue, dual.twin))
+    seen = ~grown(hidden[dual.tissue.slices] | hidden[dual.twin.slices])
     seen &= (one > 0) | (two > 0)
     if np.count_nonzero(seen) < LEAST_COMPARED or one[seen].std() == 0 or two[seen].std() == 0:
         return

@@ -93,10 +93,12 @@ def _items(frame: Frame) -> list[Dataset]:
 
 
 def conversion(unit: str, elasticity: str) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Values of a unit into m/s; of a pressure only where ``elasticity`` is one of ``MODULUS_FACTOR``."""
     if unit in SPEED_UNITS:
         return lambda values: values * SPEED_UNITS[unit]
-    density = MODULUS_FACTOR[elasticity] * DENSITY_KG_M3
-    return lambda values: np.sqrt(values * PRESSURE_UNITS[unit] / density)
+    return lambda values: np.sqrt(
+        values * PRESSURE_UNITS[unit] / (MODULUS_FACTOR[elasticity] * DENSITY_KG_M3)
+    )
 
 
 def _linear(

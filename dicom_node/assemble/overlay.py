@@ -8,9 +8,11 @@ from scipy import ndimage
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Channels of a gray pixel may differ by this much of 255 after lossy compression of its chroma.
 GRAY_SPREAD = 24
-# A tint colors all middle gray levels; of a map laid over an echo gray is left beside it.
+# A tint colors each of the middle gray levels; of a map laid over an echo gray is left beside it.
 MIDDLE = (48.0, 208.0)
 TINTED_SHARE = 0.8
+# A gray level that fewer pixels have says nothing.
+LEAST_SHARE = 0.01
 # A tint gives each gray level one color; lossy compression lets it vary by this much (standard deviation).
 TINT_DEVIATION = 12.0
 LUMA_BINS = 16
@@ -40,9 +42,9 @@ def chroma_table(
 
 def is_tint(table: NDArray[np.float64]) -> bool:
     """Is the color a function of the gray level, so that it hides nothing?"""
-    used = table[table[:, 0] > 0]
-    total = used[:, 0].sum()
-    if used[:, 1].sum() <= TINTED_SHARE * total:
+    total = table[:, 0].sum()
+    used = table[table[:, 0] > LEAST_SHARE * total]
+    if not len(used) or (used[:, 1] <= TINTED_SHARE * used[:, 0]).any():
         return False
     means = used[:, 2:4] / used[:, :1]
     variance = (used[:, 4:6] - used[:, :1] * means**2).sum() / total

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dicom_node.assemble.annotation import LEAST_FRAMES, Marks, find_marks
 from dicom_node.assemble.color import LEAST_COLORED, ColorReader, fill_speed
-from dicom_node.assemble.dual import Dual, split
+from dicom_node.assemble.dual import Dual, Frames, split
 from dicom_node.assemble.elasticity import decode_speed
 from dicom_node.assemble.facts import describe
 from dicom_node.assemble.grouping import Stack
@@ -39,12 +39,13 @@ class Assembled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ground:
-    """What is seen: gray levels, where color and B-mode are (slice, row, column), marks, the two pictures."""
+    """What is seen: gray levels, color and B-mode (slice, row, column), marks and bar (row, column)."""
 
     gray: Gray
     colored: NDArray[np.bool_]
     inside: NDArray[np.bool_]
     marks: Marks
+    bar: NDArray[np.bool_]
     dual: Dual | None
 
 
@@ -122,7 +123,8 @@ def _look(
     if gray.levels.min() == gray.levels.max():
         raise UnsupportedPixels(study_uid, "the images are blank: every pixel has the same value")
     colored = np.zeros(gray.levels.shape, np.bool_) if gray.colored is None else gray.colored
-    dual = split(study_uid, tissue.pictures, declared.dual, gray.levels, colored)
+    bar = _bar(declared.color, colored.shape[1:])
+    dual = split(study_uid, tissue.pictures, declared.dual, Frames(gray.levels, colored, bar))
     inside = tissue.inside
     if dual:
         inside = np.zeros_like(inside)
@@ -130,7 +132,16 @@ def _look(
     header = tissue.stack.frames[0].instance.header
     is_lossy = header.get("LossyImageCompression") == "01"
     marks = find_marks(gray.levels, np.asarray(inside.any(axis=0)), is_lossy)
-    return _Ground(gray, colored, inside, marks, dual)
+    return _Ground(gray, colored, inside, marks, bar, dual)
+
+
+def _bar(color: Color, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where the site says the color bar is, bool (row, column): its colors are no shear wave."""
+    bar = np.zeros(shape, np.bool_)
+    if color.bar:
+        left, top, right, bottom = color.bar
+        bar[top : bottom + 1, left : right + 1] = True
+    return bar
 
 
 def _decode(study_uid: str, stack: Stack, elasticity: str, voxels: NDArray[np.float32]) -> _Wave:
@@ -155,8 +166,7 @@ def _uncolor(
         places, painted = voxels[1][twin].copy(), colored[twin]
         colored = np.zeros_like(colored)
         voxels[1], voxels[1][here], colored[here] = 0, places, painted
-    colored = colored & ground.inside
-    reader.clear_bar(colored)
+    colored = colored & ground.inside & ~ground.bar
     voxels[1] *= colored
     try:
         fill_speed(study_uid, reader.scale, voxels[1], voxels[2], colored)
