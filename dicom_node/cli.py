@@ -355,6 +355,8 @@ def _print_job(job: Any) -> None:
         "complete": job.evidence or "not yet",
     }
     lines |= {word: f"{seconds:.1f} s" for word, seconds in job.seconds.items()}
+    if job.checked:
+        lines["checked"] = job.checked
     for item in job.deliveries:
         count = f"{item.acknowledged} of {item.objects} objects, {item.attempts} attempts"
         lines[f"to {item.destination}"] = f"{item.status}: {count} {item.delivered_at}".strip()

@@ -59,6 +59,8 @@ class Job:
     evidence: str
     """What showed that the study was complete; "" while it is not."""
     code: str = ""
+    checked: str = ""
+    """How many of the objects made conform, and why the others do not."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types, in the order of a table's columns."""
@@ -252,7 +254,23 @@ class _Memory:
             _seconds(mine),
             index.evidence_of(self.engine, study_uid, generation),
             _code(mine),
+            self._checked(study_uid, generation),
         )
+
+    def _checked(self, study_uid: str, generation: int) -> str:
+        results = index.results
+        query = sa.select(results.c.kind, results.c.verdict).where(
+            results.c.study_uid == study_uid,
+            results.c.generation == generation,
+            results.c.verdict != "",
+        )
+        with self.engine.connect() as connection:
+            rows = connection.execute(query).all()
+        if not rows:
+            return ""
+        wrong = [row for row in rows if row.verdict != index.CONFORMS]
+        count = f"{len(rows) - len(wrong)} of {len(rows)} objects conform"
+        return "; ".join([count, *(f"{row.kind}: {row.verdict}" for row in wrong)])
 
     def _deliveries(self, study_uid: str, generation: int) -> tuple[Delivery, ...]:
         results, deliveries = index.results, index.deliveries

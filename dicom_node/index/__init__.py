@@ -46,6 +46,7 @@ from dicom_node.index.database import (
     open_engine,
 )
 from dicom_node.index.results import (
+    CONFORMS,
     SUPERSEDED,
     Earlier,
     Result,
@@ -59,6 +60,7 @@ from dicom_node.index.tables import METADATA, commitments, deliveries, instances
 __all__ = [
     "APPLICATION",
     "COMPLETED",
+    "CONFORMS",
     "DATABASE_AWAY",
     "DATABASE_ERRORS",
     "DISCONTINUED",

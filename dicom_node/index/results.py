@@ -13,7 +13,10 @@ from dicom_node.index.tables import deliveries, results
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One written object. ``path`` is relative to the data folder."""
+    """One written object. ``path`` is relative to the data folder.
+
+    ``verdict``: CONFORMS, or why it may not leave the node; "" where it was not checked.
+    """
 
     sop_uid: str
     study_uid: str
@@ -24,6 +27,7 @@ class Result:
     sop_class: str
     sha256: str
     path: str
+    verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +40,11 @@ class Earlier:
     kind: str
     sop_class: str
     sop_uid: str
+    path: str
     acknowledged: bool
 
 
+CONFORMS = "conforms"
 SUPERSEDED = "superseded"
 """Status of a delivery that will not be: a later generation has results of its own."""
 

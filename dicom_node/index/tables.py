@@ -99,6 +99,7 @@ results = sa.Table(
     sa.Column("sop_class", _UID, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("path", sa.String, nullable=False),
+    sa.Column("verdict", sa.String, nullable=False, server_default=""),
     sa.Column("made_at", sa.Float, nullable=False),
 )
 deliveries = sa.Table(  # of an object, whichever generations it is a result of

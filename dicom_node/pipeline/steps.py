@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dicom_node.errors import (
     Busy,
     Declined,
     DeliveryError,
+    NotConformant,
     PatientsDiffer,
     SettingsError,
     StudyError,
@@ -26,7 +27,7 @@ from dicom_node.errors import (
 )
 from dicom_node.pipeline.stage import added, stage, written
 from dicom_node.reasons import INTERNAL_ERROR, OTHER_PATIENT
-from dicom_node.report import Written, follow, write_answer, write_objects
+from dicom_node.report import Written, follow, hold_back, write_answer, write_objects
 from dicom_node.settings import Settings
 from dicom_node.study import (
     Ground,
@@ -130,18 +131,26 @@ class Steps:
         with stage("report", study_uid, generation) as fields:
             work, folder = self._work(study_uid, generation), self._results(study_uid, generation)
             earlier = self._earlier_reports(study_uid, generation)
+            study, destinations = Study.load(work), self._settings.destinations
+            fault: NotConformant | None = None
             try:
                 with written(folder) as scratch:
-                    outcomes = load_outcomes(work)
-                    made = follow(write_objects(Study.load(work), outcomes, scratch), earlier)
+                    try:
+                        made = write_objects(study, load_outcomes(work), scratch, destinations)
+                        made = follow(made, earlier)
+                        hold_back(study_uid, made)
+                    except NotConformant as error:
+                        # Kept and remembered with their verdicts, due nowhere.
+                        fault, made = error, tuple(replace(each, due=()) for each in error.written)
             except PatientsDiffer as error:
                 refused = _refused([Ground(OTHER_PATIENT.value, str(error))])
                 fields |= refused
             else:
                 refused = {}
-                due = [each.name for each in self._settings.destinations]
-                self._record(study_uid, generation, made, due)
+                due = self._record(study_uid, generation, made)
                 fields["objects"] = [item.kind for item in made]
+            if fault:
+                raise fault
         if refused:
             return refused | {"seconds": fields["seconds"]}
         return {"objects": len(made), "due": due, "seconds": fields["seconds"]}
@@ -161,9 +170,10 @@ class Steps:
                 )
                 earlier = self._earlier_reports(study_uid, generation)
                 with written(self._results(study_uid, generation)) as scratch:
-                    made = follow([write_answer(unanalyzed, scratch)], earlier)
-                due = [each.name for each in self._settings.destinations if each.refusals]
-                self._record(study_uid, generation, made, due)
+                    answers = write_answer(unanalyzed, scratch, self._settings.destinations)
+                    made = follow(answers, earlier)
+                    hold_back(study_uid, made)
+                due = self._record(study_uid, generation, made)
                 fields["objects"] = [item.kind for item in made]
         return {"answered": bool(due), "due": due, "seconds": fields["seconds"]}
 
@@ -186,30 +196,27 @@ class Steps:
             results.c.study_uid == study_uid,
             results.c.generation == generation,
             results.c.analysis != "",
+            results.c.verdict.in_(("", index.CONFORMS)),
         )
         with self._engine.connect() as connection:
             return bool(connection.scalar(sa.select(query)))
 
     def _earlier_reports(self, study_uid: str, generation: int) -> list[Path]:
-        """The documents of the latest earlier generation that gave any."""
-        results = index.results
-        query = (
-            sa.select(results)
-            .where(results.c.study_uid == study_uid, results.c.generation < generation)
-            .where(results.c.kind.in_(REPORTS))
-            .order_by(results.c.generation.desc(), results.c.path)
-        )
-        with self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return [self._data / row.path for row in rows if row.generation == rows[0].generation]
+        """The documents of the latest earlier generation of which an archive has any.
 
-    def _record(
-        self, study_uid: str, generation: int, made: Sequence[Written], due: Sequence[str]
-    ) -> None:
-        """Into the index, each object due at each destination named."""
+        What none has yet, none will have: it is superseded when this generation is recorded.
+        """
+        found = index.earlier_results(self._engine, study_uid, generation)
+        documents = [item for item in found if item.kind in REPORTS and item.acknowledged]
+        latest = max((item.generation for item in documents), default=0)
+        return [self._data / item.path for item in documents if item.generation == latest]
+
+    def _record(self, study_uid: str, generation: int, made: Sequence[Written]) -> list[str]:
+        """Into the index, each object due where it is wanted; returns the names of these destinations."""
         folder = self._results(study_uid, generation).relative_to(self._data)
-        results = [
-            index.Result(
+        groups: dict[tuple[str, ...], list[index.Result]] = defaultdict(list)
+        for item in made:
+            result = index.Result(
                 item.sop_instance_uid,
                 study_uid,
                 generation,
@@ -219,12 +226,22 @@ class Steps:
                 item.sop_class_uid,
                 item.sha256,
                 str(folder / item.path.name),
+                item.verdict or index.CONFORMS,
             )
-            for item in made
-        ]
-        for sop_uid in index.record_results(self._engine, results, due):
-            what = {"study": study_uid, "generation": generation, "instance": sop_uid}
-            LOGGER.info("superseded by this generation", extra={"fields": what})
+            groups[self._wanted(item)].append(result)
+        for names, results in groups.items():
+            for sop_uid in index.record_results(self._engine, results, names):
+                what = {"study": study_uid, "generation": generation, "instance": sop_uid}
+                LOGGER.info("superseded by this generation", extra={"fields": what})
+        return list(dict.fromkeys(name for names in groups for name in names))
+
+    def _wanted(self, item: Written) -> tuple[str, ...]:
+        """Where an object is due; a refusal only where such reports are wanted."""
+        if item.kind != "refusal":
+            return item.due
+        wanted = [each.name for each in self._settings.destinations if each.refusals]
+        is_wanted = self._settings.report.refusals
+        return tuple(name for name in item.due if is_wanted and name in wanted)
 
     def send(self, study_uid: str, generation: int, name: str) -> dict[str, Any]:
         """One attempt to deliver what a destination has not acknowledged yet.

@@ -16,15 +16,18 @@ from pydicom import Dataset
 from pydicom.config import disable_value_validation
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as Concept
-from pydicom.uid import Comprehensive3DSRStorage
+from pydicom.uid import UID, Comprehensive3DSRStorage
 
 from dicom_node.reasons import REASONS
 from dicom_node.report import concepts
+from dicom_node.report.check import judge_form
 from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment, pin_times
+from dicom_node.report.form import Form, wishes_of
 from dicom_node.report.header import CHARACTER_SET, clean_header
 from dicom_node.report.identity import SOFTWARE, Identity, pinned_moment
-from dicom_node.report.objects import Written
+from dicom_node.report.objects import Written, in_class
 from dicom_node.report.text_report import code_item
+from dicom_node.settings import Destination
 from dicom_node.study import Ground, Unanalyzed
 
 ADVICE = Concept("what-to-do", concepts.SCHEME, "What to do")
@@ -32,23 +35,32 @@ SERIES_NUMBER = 8999
 """Before those of the results, which begin at 9000."""
 
 
-def write_answer(unanalyzed: Unanalyzed, folder: Path) -> Written:
-    """Write the answer as one file into a folder; the same study and grounds give the same bytes."""
-    report = build_answer(unanalyzed)
-    path = folder / "answer.dcm"
+def write_answer(
+    unanalyzed: Unanalyzed, folder: Path, destinations: Sequence[Destination] = ()
+) -> tuple[Written, ...]:
+    """Write the answer into a folder, once in each form that destinations of reports want.
+
+    The same study and grounds give the same bytes.
+    """
+    due: dict[Form, list[str]] = {}
+    for wish, names in wishes_of(destinations or [Destination()]).items():
+        if "refusal" in wish.kinds:
+            due.setdefault(wish.form.only("refusal"), []).extend(name for name in names if name)
+    return tuple(_write(unanalyzed, folder, form, tuple(names)) for form, names in due.items())
+
+
+def _write(unanalyzed: Unanalyzed, folder: Path, form: Form, due: tuple[str, ...]) -> Written:
+    report = in_class(build_answer(unanalyzed, form), form)
+    report.file_meta.TransferSyntaxUID = UID(form.file_syntax("refusal"))
+    path = folder / "".join(["answer", *(f"-{word}" for word in form.words), ".dcm"])
     report.save_as(path, enforce_file_format=True)
-    return Written(
-        "refusal",
-        "",
-        0,
-        str(report.SOPClassUID),
-        str(report.SOPInstanceUID),
-        path,
-        hashlib.sha256(path.read_bytes()).hexdigest(),
-    )
+    sop_class_uid, sop_instance_uid = str(report.SOPClassUID), str(report.SOPInstanceUID)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    what = ("refusal", "", 0, sop_class_uid, sop_instance_uid, path, sha256, due)
+    return Written(*what, verdict=judge_form(path))
 
 
-def build_answer(unanalyzed: Unanalyzed) -> sr.Comprehensive3DSR:
+def build_answer(unanalyzed: Unanalyzed, form: Form) -> sr.Comprehensive3DSR:
     """Title, the outcome in the standard's words (CID 6047), and for each ground its code, sentence, advice.
 
     Patient and study attributes are those of the header; what it does not say is empty (type 2).
@@ -67,9 +79,9 @@ def build_answer(unanalyzed: Unanalyzed) -> sr.Comprehensive3DSR:
             is_complete=True,
             record_evidence=False,
             series_description=concepts.REFUSAL_REPORT.meaning,
-            series_instance_uid=identity.uid("answer", "series"),
+            series_instance_uid=identity.uid("answer", "series", *form.words),
             series_number=SERIES_NUMBER,
-            sop_instance_uid=identity.uid("answer", "instance"),
+            sop_instance_uid=identity.uid("answer", "instance", *form.words),
             instance_number=1,
             manufacturer=MANUFACTURER,
             manufacturer_model_name=MANUFACTURER,

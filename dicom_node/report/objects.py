@@ -74,13 +74,18 @@ def write_objects(
         added = tuple(item for comparison in comparisons for item in comparison.of(outcome))
         origin = replace(open_origin(study, outcome), compared=added)
         written += _Desk(origin, folder).write(wishes)
+    hold_back(study.study_uid, written)
+    return tuple(written)
+
+
+def hold_back(study_uid: str, written: Sequence[Written]) -> None:
+    """Raise NotConformant when one of the objects of a study may not leave: then none does."""
     if wrong := [f"{item.path.name}: {item.verdict}" for item in written if item.verdict]:
         raise NotConformant(
-            f"study {study.study_uid}: {' | '.join(wrong)}; nothing was delivered, keep the study and report "
-            "the fault",
+            f"study {study_uid}: {' | '.join(wrong)}; nothing was delivered, keep the study and "
+            "report the fault",
             tuple(written),
         )
-    return tuple(written)
 
 
 def _pieces(origin: Origin, wish: Wish) -> list[Piece]:

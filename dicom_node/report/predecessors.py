@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
+from dicom_node.report.check import judge_form
 from dicom_node.report.identity import derive_uid
 from dicom_node.report.objects import Written
 
@@ -33,12 +34,13 @@ def follow(written: Sequence[Written], earlier: Sequence[Path]) -> tuple[Written
 
 
 def _as_saved(item: Written, report: Dataset | None) -> Written:
-    if report is None:
+    if report is None or report.SOPInstanceUID == item.sop_instance_uid:
         return item
     return replace(
         item,
         sop_instance_uid=str(report.SOPInstanceUID),
         sha256=hashlib.sha256(item.path.read_bytes()).hexdigest(),
+        verdict=item.verdict or judge_form(item.path),
     )
 
 
