@@ -82,7 +82,7 @@ def judge(facts: Facts, rules: Rules, now: float) -> tuple[float, str]:
     settle_seconds = min(rules.release_seconds, rules.quiet_seconds)
     idle = now - facts.last_at
     in_progress = facts.steps_in_progress and idle < FORGOTTEN_STEP_SECONDS
-    if not facts.missing and not in_progress and _is_about_all(facts):
+    if not facts.missing and not facts.steps_in_progress and _is_about_all(facts):
         settled = settle_seconds - min(idle, now - facts.last_named_at)
         return max(settled, 0.0), f"{facts.named_by}: {facts.named} instances"
     if facts.carried or in_progress:  # nobody can say for how long: look again now and then
