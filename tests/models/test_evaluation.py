@@ -102,7 +102,7 @@ def test_made_images_of_no_lower_back_are_refused(written: Path) -> None:
 
 
 def test_the_pooled_row_names_the_kind_that_is_refused_least() -> None:
-    made = {"noise": ["a", "a", "b"], "blocks": ["a", None, None]}
+    made: dict[str, list[str | None]] = {"noise": ["a", "a", "b"], "blocks": ["a", None, None]}
     rows = gate.table({"people": [None, "a"]}, made, there=True).describe()["rows"]
     assert [row["Refused share"] for row in rows] == pytest.approx([0.5, 1, 1 / 3, 4 / 6])
     assert [row["Most frequent reason"] for row in rows[:2]] == ["a", "a"]
