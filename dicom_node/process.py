@@ -179,7 +179,8 @@ class _Bench:
         if self.settings.report.refusals:
             folder.mkdir(parents=True, exist_ok=True)
             header = shared_header(study_uid, instances)
-            names = (write_answer(Unanalyzed(study_uid, tuple(grounds), header), folder).path.name,)
+            written = write_answer(Unanalyzed(study_uid, tuple(grounds), header), folder)
+            names = tuple(item.path.name for item in written)
         reasons = tuple(ground.sentence for ground in grounds)
         return Verdict(study_uid, folder, names, reasons, False)
 

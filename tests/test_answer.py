@@ -230,8 +230,8 @@ def test_an_answer_holds_before_validators(
         Ground("internal-error", "x"),
     )
     unanalyzed = Unanalyzed("1.2.3", grounds, shared_header("1.2.3", stored))
-    written = write_answer(unanalyzed, tmp_path)
-    same = write_answer(unanalyzed, tmp_path)
+    (written,) = write_answer(unanalyzed, tmp_path)
+    (same,) = write_answer(unanalyzed, tmp_path)
     assert written.sha256 == same.sha256
     own = StoredInstance(written.sop_instance_uid, written.sop_class_uid, written.path)
     assert own_results([own, *stored]) == {written.sop_instance_uid}

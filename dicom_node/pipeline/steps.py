@@ -190,13 +190,13 @@ class Steps:
         return [list(astuple(Ground(INTERNAL_ERROR.value, sentence)))]
 
     def _has_results(self, study_uid: str, generation: int) -> bool:
-        """Whether a stage that failed for good had recorded what it made before it failed."""
-        results = index.results
+        """Whether a stage that failed for good had sent what it made on its way before it failed."""
+        results, deliveries = index.results, index.deliveries
         query = sa.exists().where(
             results.c.study_uid == study_uid,
             results.c.generation == generation,
             results.c.analysis != "",
-            results.c.verdict.in_(("", index.CONFORMS)),
+            deliveries.c.sop_uid == results.c.sop_uid,
         )
         with self._engine.connect() as connection:
             return bool(connection.scalar(sa.select(query)))
