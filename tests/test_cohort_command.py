@@ -61,7 +61,7 @@ def test_three_phantoms_from_sweep_to_cohort(tmp_path: Path) -> None:
     table = lines(tmp_path / "out" / "table.csv")
     quantities = {row["quantity"] for row in table}
     expected = {"saliency", "untrained saliency", "enrichment", "contribution", "magnitude"}
-    assert quantities == {*expected, "thickness"}
+    assert quantities == {*expected, "thickness", "non-muscle saliency"}
     assert all(row["unit"] for row in table)
     page = (tmp_path / "out" / "cohort.html").read_text(encoding="utf-8")
     assert "findings.json of a scan whose report (SR) is there" in page
