@@ -1,14 +1,22 @@
 """deliver: the Storage SCU. Delivered means: the peer answered 0x0000, or a warning, for each instance."""
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.pixels import pack_bits
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+)
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -25,6 +33,15 @@ SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA7
 NOT_SUPPORTED = 0x0122
 """SOP class not supported, PS3.7 table C-1: here also for a presentation context that was not accepted."""
+
+SIMPLER: Mapping[UID, tuple[UID, ...]] = MappingProxyType(
+    {
+        ExplicitVRLittleEndian: (ImplicitVRLittleEndian,),
+        DeflatedExplicitVRLittleEndian: (ExplicitVRLittleEndian, ImplicitVRLittleEndian),
+        JPEG2000Lossless: (ExplicitVRLittleEndian, ImplicitVRLittleEndian),
+    }
+)
+"""What a file may be converted to for a peer that does not take it as it is."""
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 MAXIMUM_PDU_BYTES = 131072
@@ -107,11 +124,11 @@ def _describe(path: Path) -> _Outgoing:
 
 
 def _contexts(outgoing: Sequence[_Outgoing]) -> list[PresentationContext]:
-    """One per kind of file; uncompressed ones may also travel in DICOM's default, PS3.5 section 10.1."""
+    """One per kind of file; what is not lossy may also travel in DICOM's default, PS3.5 section 10.1."""
     offers = dict.fromkeys((item.sop_class, item.transfer_syntax) for item in outgoing)
     for sop_class, transfer_syntax in list(offers):
-        if transfer_syntax == ExplicitVRLittleEndian:
-            offers[sop_class, ImplicitVRLittleEndian] = None
+        for simpler in SIMPLER.get(transfer_syntax, ()):
+            offers[sop_class, simpler] = None
     return [build_context(sop_class, transfer_syntax) for sop_class, transfer_syntax in offers]
 
 
@@ -159,6 +176,18 @@ def _send_at_once(event: Event) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def _uncompressed(dataset: Dataset) -> Dataset:
+    """The data set with plain pixels; without loss, so it stays the same instance (PS3.5 section 8.2)."""
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return dataset
+    pixels = dataset.pixel_array
+    dataset.decompress(generate_instance_uid=False)
+    if dataset.BitsAllocated == 1:
+        # pydicom 3.0 leaves a byte for each bit.
+        dataset.PixelData = pack_bits(pixels)
+    return dataset
+
+
 def _send(association: Association, item: _Outgoing, destination: Destination) -> int:
     """The status of one C-STORE. Raises Unreachable, Busy."""
     if not association.is_established:
@@ -173,7 +202,7 @@ def _send(association: Association, item: _Outgoing, destination: Destination) -
         return NOT_SUPPORTED
     # A file that the peer takes as it is goes out unread; another one is converted to what it takes.
     as_it_is = item.transfer_syntax in taken
-    source: Path | Dataset = item.path if as_it_is else dcmread(item.path)
+    source: Path | Dataset = item.path if as_it_is else _uncompressed(dcmread(item.path))
     try:
         answer = association.send_c_store(source)
     except RuntimeError as error:  # pynetdicom's word for an association that has just ended

@@ -263,7 +263,7 @@ def test_jobs_are_listed_and_shown_by_the_command(place: Place, tmp_path: Path) 
     assert set(listed["seconds"]) == {"assemble", "analyze", "report", "deliver"}
     shown = jobs("show", study_uid)
     assert re.search(r"^state +delivered$", shown, re.MULTILINE)
-    assert re.search(r"^to pacs +delivered: 2 of 2 objects", shown, re.MULTILINE)
+    assert re.search(r"^to pacs +delivered: 4 of 4 objects", shown, re.MULTILINE)
 
 
 def _state(settings: Settings, study_uid: str) -> str:

@@ -38,7 +38,9 @@ def build_page(origin: Origin, pixels: NDArray[np.uint8], number: int) -> SCImag
     result.ImageType = ["DERIVED", "SECONDARY"]
     result.BodyPartExamined = "LSPINE"
     result.BurnedInAnnotation = "NO"
-    result.ContentDate, result.ContentTime = origin.identity.date, origin.identity.time
+    date, time = origin.identity.date, origin.identity.time
+    result.ContentDate, result.ContentTime = date, time
+    result.DateOfSecondaryCapture, result.TimeOfSecondaryCapture = date, time
     result.DerivationDescription = "Drawn from the findings of an analysis. Research use only."
     result.SourceImageSequence = [instance_item(header) for header in unique_headers(origin)]
     pin_times(result, origin.identity)

@@ -9,6 +9,7 @@ import warnings
 import highdicom as hd
 from pydicom.sr.codedict import codes
 
+from dicom_node.errors import ReportError
 from dicom_node.report.concepts import concept, declare_schemes
 from dicom_node.report.equipment import MANUFACTURER, pin_times
 from dicom_node.report.identity import describe_settings
@@ -18,9 +19,13 @@ from dicom_node.report.references import refer_to_sources
 from models.findings import Segment
 
 
+LEAST_J2K_PIXELS = 32
+
+
 def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
     """The masks of one outcome on the rows and columns of their source."""
     segmentation = origin.findings.segmentation
+    _check_size(origin)
     with warnings.catch_warnings():
         # All frames empty is a legal result: described segments, nothing found.
         warnings.filterwarnings(
@@ -41,6 +46,16 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
     pin_times(result, origin.identity)
     declare_schemes(result)
     return result
+
+
+def _check_size(origin: Origin) -> None:
+    """Raise ReportError for images that the encoder of JPEG 2000 does not take."""
+    _, rows, columns = origin.acquisition.scan.shape
+    if origin.form.encoding == "j2k" and min(rows, columns) < LEAST_J2K_PIXELS:
+        raise ReportError(
+            f"study {origin.study_uid}: {rows} x {columns} pixels are too few for JPEG 2000; give the "
+            'destinations of encoding = "j2k" another one'
+        )
 
 
 def describe_geometry(origin: Origin) -> str:
