@@ -88,7 +88,7 @@ class Stow:
         self._classes = {*map(str, STORAGE), *private}
         self.open_requests = 0
 
-    async def __call__(self, request: Request) -> Response:
+    async def store(self, request: Request) -> Response:
         """Take every part in; its file is durable and in the index before the answer names it stored."""
         kind, options = parse_options_header(request.headers.get("content-type"))
         wanted = options.get(b"type", PART_TYPE.encode()).decode("latin-1")
@@ -119,14 +119,15 @@ class Stow:
 
     async def _read(self, request: Request, parts: Parts, answer: _Answer) -> bool:
         """Feed the body as it comes; whether it came to its end."""
-        body = aiter(request.stream())
+        clock = asyncio.get_running_loop().time
         try:
-            while True:
-                chunk = await asyncio.wait_for(anext(body, None), SILENT_SECONDS)
-                if chunk is None:
-                    return parts.is_complete
-                # In a thread: a part that ends here is hashed, synced and indexed before the next is read.
-                await run_in_threadpool(parts.feed, chunk)
+            async with asyncio.timeout(SILENT_SECONDS) as silence:
+                async for chunk in request.stream():
+                    silence.reschedule(None)  # our own work is not the client's silence
+                    # In a thread: a part that ends here is hashed, synced and indexed first.
+                    await run_in_threadpool(parts.feed, chunk)
+                    silence.reschedule(clock() + SILENT_SECONDS)
+                return parts.is_complete
         except (*MALFORMED, TimeoutError, ClientDisconnect, OSError) as error:
             LOGGER.info("request cut off", extra={"fields": {"reason": type(error).__name__}})
             full = isinstance(error, OSError) and not isinstance(error, TimeoutError)

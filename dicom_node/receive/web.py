@@ -13,8 +13,6 @@ from dicom_node.receive.intake import Intake
 from dicom_node.receive.stow import Stow
 from dicom_node.settings import Receive
 
-LOGGER = logging.getLogger(__name__)
-
 CONCURRENT_REQUESTS = 64
 IDLE_SECONDS = 5
 """Idle connections go soon, as those of the SCP."""
@@ -26,8 +24,8 @@ class Web:
     def __init__(self, settings: Receive, intake: Intake, carriers: Carriers) -> None:
         self._stow = Stow(intake, carriers, settings.private_sop_classes)
         routes = [
-            Route("/studies", self._stow, methods=["POST"]),
-            Route("/studies/{study}", self._stow, methods=["POST"]),
+            Route("/studies", self._stow.store, methods=["POST"]),
+            Route("/studies/{study}", self._stow.store, methods=["POST"]),
         ]
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self._socket = socket.create_server((settings.host, settings.web_port), family=family)
@@ -43,6 +41,8 @@ class Web:
                 timeout_graceful_shutdown=IDLE_SECONDS,
             )
         )
+        for handler in logging.getLogger("dicom_node").handlers:  # what goes wrong there is ours
+            logging.getLogger("uvicorn.error").addHandler(handler)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), daemon=True
         )
