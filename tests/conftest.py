@@ -1,6 +1,7 @@
 """The parts that tests talk to: a real node in real processes, and a stand-in archive on a real socket."""
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -196,6 +197,9 @@ def start_node(
     for each in destinations:
         lines += ["[[destinations]]", f'name = "{each.name}"', f'ae_title = "{each.ae_title}"']
         lines += [f'host = "{each.host}"', f"port = {each.port}"]
+        # Pages take a second to draw, and are tested where they are written.
+        objects = ["SEG", "SR"] if each.objects == Destination().objects else each.objects
+        lines.append(f"objects = {json.dumps(objects)}")
         lines += [f"refusals = {str(each.refusals).lower()}"]
     path = folder / "node.toml"
     path.write_text("\n".join([*lines, more]))

@@ -14,7 +14,7 @@ import numpy as np
 
 from models import codes
 from models.analysis import Refusal
-from models.findings import Findings, Measurement, Run, Segment, Segmentation
+from models.findings import Code, Findings, Measurement, Run, Segment, Segmentation
 from models.scan import Scan
 
 LONGEST_HOLD_SECONDS = 60.0
@@ -49,7 +49,7 @@ class Plain:
         )
         measured = tuple(
             Measurement(
-                codes.THICKNESS,
+                Code("000000", "DCM", "Nonsense") if slices == 11 else codes.THICKNESS,
                 rows / 2 * scan.spacing_mm[1],
                 codes.MM,
                 segment=number,

@@ -24,7 +24,7 @@ from models.findings import (
 )
 from models.scan import Geometry, Scan
 
-SHAPE = (7, 37, 30)  # odd sizes, so that packed bits straddle the bytes
+SHAPE = (7, 37, 33)  # odd sizes, so that packed bits straddle the bytes
 SPACING_MM = (0.5, 0.25, 0.25)
 TYPES = (
     ("Dermis", codes.SKIN, (230, 159, 0)),

@@ -18,7 +18,6 @@ from dicom_node.report.proxy import proxy_source
 from dicom_node.report.references import refer_to_sources
 from models.findings import Segment
 
-
 LEAST_J2K_PIXELS = 32
 
 
