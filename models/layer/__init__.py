@@ -104,7 +104,7 @@ class LayerAnalysis:
                 self._device,
             )
             if not layers.labelmap.any():
-                raise Refusal("No tissue layer was found in the images.")
+                raise Refusal("No tissue layer was found in the images.", "not-lumbar")
             if rule:
                 check_place(scan, layers, rule)
             sizes = measure(scan, layers.labelmap)
@@ -167,11 +167,13 @@ def check(scan: Scan) -> None:
     if not scan.geometry.in_plane_known:
         raise Refusal(
             "The images carry no pixel spacing, so nothing can be measured in millimeters. Send them with "
-            "calibrated ultrasound regions, or declare the spacing of this scanner."
+            "calibrated ultrasound regions, or declare the spacing of this scanner.",
+            "no-geometry",
         )
     if scan.shape[0] < LEAST_SLICES:
         raise Refusal(
-            f"There is {scan.shape[0]} image; a sweep of at least {LEAST_SLICES} is needed."
+            f"There is {scan.shape[0]} image; a sweep of at least {LEAST_SLICES} is needed.",
+            "incomplete",
         )
     low, high = SPACING_MM
     row, column = scan.spacing_mm[1:]

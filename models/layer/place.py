@@ -103,7 +103,7 @@ def check_place(scan: Scan, layers: Layers, rule: Rule) -> Place:
     """The verdict on a scan that passes. Raises Refusal, with the reason, on one that does not."""
     place = judge(scan, layers, rule)
     if place.reason:
-        raise Refusal(place.reason)
+        raise Refusal(place.reason, "not-lumbar")
     return place
 
 

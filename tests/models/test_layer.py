@@ -248,8 +248,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("sentence", REFUSED)
 def test_what_cannot_be_measured_is_refused_with_a_reason(folder, sentence):
-    with pytest.raises(Refusal, match=sentence):
+    with pytest.raises(Refusal, match=sentence) as refused:
         LayerAnalysis(folder).run(REFUSED[sentence])
+    kinds = {"pixel spacing, so nothing": "no-geometry", "There is 1 image": "incomplete"}
+    assert refused.value.kind == kinds.get(sentence, "unsuitable")
 
 
 def test_images_without_layers_are_refused(folder):

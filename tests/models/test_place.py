@@ -81,8 +81,9 @@ def test_an_image_without_any_layer_is_refused(shipped):
     scan = lumbar(47)
     layers = find(scan, weights)
     layers.labelmap[:] = 0
-    with pytest.raises(Refusal, match="lower back"):
+    with pytest.raises(Refusal, match="lower back") as refused:
         check_place(scan, layers, rule)
+    assert refused.value.kind == "not-lumbar"
 
 
 @given(st.floats(-10, 10), st.floats(-10, 10), st.floats(-5, 5), st.floats(0.01, 5))
