@@ -22,7 +22,7 @@ from dicom_node.reasons import OTHER_PATIENT
 from dicom_node.report import write_answer, write_objects
 from dicom_node.report.page import write_page
 from dicom_node.settings import Destination, Settings
-from dicom_node.study import Ground, StoredInstance, Unanalyzed
+from dicom_node.study import Ground, StoredInstance, Unanalyzed, check_inflated
 from models.analysis import Analysis
 
 REFUSED = 3
@@ -112,6 +112,7 @@ def find_studies(
 
 def _identify(path: Path) -> tuple[StoredInstance, str]:
     """The instance in a file, and its study; a UID that is not there is empty."""
+    check_inflated(path)
     keywords = ["SOPInstanceUID", "SOPClassUID", "StudyInstanceUID"]
     header = dcmread(path, stop_before_pixels=True, specific_tags=keywords)
     sop_instance_uid, sop_class_uid, study_uid = (str(header.get(key, "")) for key in keywords)

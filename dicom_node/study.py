@@ -1,17 +1,52 @@
 """What is carried from stage to stage: the DICOM side of a study beside the Scans made from it."""
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
+from pydicom.filereader import data_element_generator, read_preamble
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from models.findings import Findings
 from models.scan import Scan
 
 PROGRAM = "dicom-node"
 """Manufacturer of every result, by which a result that comes back is known."""
+
+LARGEST_INFLATED_BYTES = 256 << 20
+"""No scanner deflates; our own results do where a destination wants it, and are far smaller."""
+
+PIECE_BYTES = 1 << 20
+META_GROUP, TRANSFER_SYNTAX = 0x0002, 0x00020010
+
+
+def check_inflated(path: Path) -> None:
+    """Raise ValueError when a deflated data set (PS3.5 A.5) would fill more memory than it may.
+
+    A few kilobytes can inflate to gigabytes, and pydicom inflates all at once: to be called before it reads.
+    Raises what pydicom and zlib raise on damaged files; does nothing where nothing is deflated.
+    """
+    with path.open("rb") as file:
+        read_preamble(file, force=False)
+        meta = data_element_generator(
+            file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != META_GROUP
+        )
+        syntax = {int(element.tag): bytes(element.value or b"") for element in meta}
+        if (
+            syntax.get(TRANSFER_SYNTAX, b"").rstrip(b"\0 ")
+            != str(DeflatedExplicitVRLittleEndian).encode()
+        ):
+            return
+        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while piece := file.read(PIECE_BYTES):
+            while piece:
+                size += len(inflate.decompress(piece, PIECE_BYTES))
+                piece = inflate.unconsumed_tail
+                if size > LARGEST_INFLATED_BYTES:
+                    raise ValueError("a deflated data set that is too large")
 
 
 @dataclass(frozen=True, slots=True)

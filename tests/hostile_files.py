@@ -46,7 +46,6 @@ def files() -> list[Path]:
 def as_ultrasound(content: bytes, number: int) -> bytes:
     """The same bytes, but of a study of their own, and ultrasound: assemble must look at them closely."""
     content = content.replace(b"\x08\x00\x60\x00CS\x02\x00CT", b"\x08\x00\x60\x00CS\x02\x00US")
-    content = content.replace(b"\x08\x00\x60\x00CS\x02\x00MR", b"\x08\x00\x60\x00CS\x02\x00US")
     return content.replace(STUDY, f"1.2.3.4.5.9{number:04}.1".encode())
 
 

@@ -4,11 +4,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 from pydicom import Dataset, dcmread
-from pydicom.filereader import read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.assemble.instances import MALFORMED
-from dicom_node.study import PROGRAM, StoredInstance
+from dicom_node.study import PROGRAM, StoredInstance, check_inflated
 
 # Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1), as far as results carry them on.
 SHARED = (
@@ -90,7 +88,5 @@ def _headers(
 
 def _read(instance: StoredInstance, keywords: Sequence[str]) -> Dataset:
     """Some attributes. Raises what is MALFORMED."""
-    meta = read_file_meta_info(instance.path)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        raise NotImplementedError  # its size cannot be bounded before it is inflated
+    check_inflated(instance.path)
     return dcmread(instance.path, stop_before_pixels=True, specific_tags=list(keywords))

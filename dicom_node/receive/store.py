@@ -18,6 +18,7 @@ from pydicom.filereader import data_element_generator
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import InvalidIdentifier, Mismatch, StoreFull, Unreadable
+from dicom_node.study import check_inflated
 
 UID_PATTERN = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
 HEADER_TAGS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
@@ -127,6 +128,7 @@ def _parse(path: Path, sop_uid: str) -> tuple[Dataset, int]:
     """The identifiers, and where the last element ends; values beyond the end are seeked to, not read."""
     with path.open("rb") as file:
         try:
+            check_inflated(path)
             wanted = [*HEADER_TAGS, "SeriesInstanceUID", *EQUIPMENT_TAGS]
             dataset = dcmread(file, specific_tags=wanted, defer_size=SKIP_BYTES)
         except NOT_DICOM as error:
