@@ -15,7 +15,7 @@ from dicom_node.assemble.overlay import grown
 LEAST_FRAMES = 8
 STILL, STILL_LOSSY = 0.0, 16.0
 """Gray levels by which annotation may vary over the frames; compression mixes it with tissue."""
-MOVING = 20.0
+MOVING = 12.0
 """Gray levels by which speckle varies at least over eight frames or more."""
 LEAST_LEVEL = 64.0
 LEAST_PIXELS = 4
@@ -31,6 +31,8 @@ SHARP = 16.0
 """The pixel beside a full stroke is darker by this; blur, or an edge that moves, leaves less ..."""
 MOST_BLURRED = 0.25
 """... and in a mark only this share of the pixels beside it may be brighter."""
+MOST_REACHING = 0.02
+"""Of the pixels beside a mark, in any frame as bright as itself; where saturated tissue ends, more are."""
 BRIGHT_TISSUE = 1e-3
 """After lossy compression nothing stands still exactly: then no more tissue than this may be as bright."""
 BLACK = 4.0
@@ -82,5 +84,7 @@ def _reached(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _is_blurred(high: NDArray[np.float32], strokes: NDArray[np.bool_], level: float) -> bool:
-    edge = grown(strokes) & ~strokes
-    return bool(np.mean(high[edge] >= level - SHARP) > MOST_BLURRED)
+    edge = high[grown(strokes) & ~strokes]
+    return bool(
+        np.mean(edge >= level - SHARP) > MOST_BLURRED or np.mean(edge >= level) > MOST_REACHING
+    )

@@ -20,6 +20,8 @@ from models.scan import Geometry, Provenance
 
 PLACEHOLDER_MM = 1.0
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+# Frame Time, its vector, and how fast to show them (PS3.3 C.7.6.5): a film has them, and a sweep may.
+TIMES = ("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate")
 # Two statements of one spacing agree when they differ by less than rounding to three digits.
 SAME_SPACING = 0.01
 
@@ -65,6 +67,8 @@ def place(study_uid: str, stack: Stack, declared: Declaration | None) -> Placed:
         order, step_mm = sort(study_uid, positions, min(spacing_mm))
     else:
         order, step_mm = numbered(study_uid, stack.frames), declared.frame_spacing_mm
+    if not step_mm and any(key in header for header in headers for key in TIMES):
+        notes.append("frames follow one another in time: a film or a sweep is not declared")
     frames = tuple(stack.frames[index] for index in order)
     directions, orientation = _orientation(positions, declared)
     origin = np.zeros(3)

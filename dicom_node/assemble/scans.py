@@ -12,6 +12,7 @@ from dicom_node.assemble.elasticity import decode_speed
 from dicom_node.assemble.facts import describe
 from dicom_node.assemble.grouping import Stack
 from dicom_node.assemble.instances import malformed
+from dicom_node.assemble.levels import to_white
 from dicom_node.assemble.overlay import grown
 from dicom_node.assemble.pixels import Gray, decode_gray
 from dicom_node.assemble.placement import Placed
@@ -47,6 +48,7 @@ class _Ground:
     marks: Marks
     bar: NDArray[np.bool_]
     dual: Dual | None
+    scaled: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +122,8 @@ def _look(
             voxels[1, slot] = places
 
     gray = decode_gray(study_uid, tissue.stack, voxels[0], read)
+    with malformed(study_uid, "the window of the gray levels cannot be read"):
+        scaled = to_white(voxels[0], tissue.stack.frames)
     if gray.levels.min() == gray.levels.max():
         raise UnsupportedPixels(study_uid, "the images are blank: every pixel has the same value")
     colored = np.zeros(gray.levels.shape, np.bool_) if gray.colored is None else gray.colored
@@ -132,7 +136,7 @@ def _look(
     header = tissue.stack.frames[0].instance.header
     is_lossy = header.get("LossyImageCompression") == "01"
     marks = find_marks(gray.levels, np.asarray(inside.any(axis=0)), is_lossy)
-    return _Ground(gray, colored, inside, marks, bar, dual)
+    return _Ground(gray, colored, inside, marks, bar, dual, scaled)
 
 
 def _bar(color: Color, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -197,6 +201,7 @@ def _own_facts(tissue: Placed, ground: _Ground, wave: _Wave) -> dict[str, str]:
         "annotation": (f"{marked} pixels left out" if marked else "")
         if searched
         else f"not searched in fewer than {LEAST_FRAMES} frames",
+        "gray_levels": ground.scaled,
         "dual": "B-mode beside shear wave" if ground.dual else "",
         "shear_wave": wave.words,
         "shear_wave_left_out": wave.left_out,
