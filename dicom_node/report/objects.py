@@ -1,6 +1,7 @@
 """Write every object of a study in the forms its destinations want, check each, then say what is written."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,12 @@ from pydicom.uid import UID
 from dicom_node.errors import NotConformant
 from dicom_node.report import concepts
 from dicom_node.report.check import Known, Outgoing, judge
+from dicom_node.report.companion import (
+    build_companion,
+    gray_of,
+    refer_to_companions,
+    square_origin,
+)
 from dicom_node.report.encapsulated_pdf import build_document
 from dicom_node.report.form import REPORT_CLASSES, Form, Wish, wishes_of
 from dicom_node.report.measurements import build_measurements
@@ -95,6 +102,7 @@ def _pieces(origin: Origin, wish: Wish) -> list[Piece]:
     else:
         maps = len(quantities(origin)) if is_placed(origin) else 0
         counts = {
+            "companion": origin.acquisition.scan.shape[0],
             "segmentation": 1,
             "map": maps,
             "measurements": 1,
@@ -119,6 +127,8 @@ class _Desk:
         self._folder = folder
         self._made: dict[Piece, Dataset] = {}
         self._drawn: tuple[Figure, ...] = ()
+        self._squared: Origin | None = None
+        self._beside: dict[Form, Origin] = {}
 
     def write(self, wishes: Mapping[Wish, Sequence[str]]) -> list[Written]:
         due: dict[Piece, list[str]] = {}
@@ -130,8 +140,11 @@ class _Desk:
         return [self._write(piece, tuple(due[piece])) for piece in pieces]
 
     def _write(self, piece: Piece, due: tuple[str, ...]) -> Written:
-        origin = replace(self._origin, form=piece.form)
-        dataset, meant = BUILDERS[piece.kind](self, origin, piece)
+        origin = replace(self._source_of(piece), form=piece.form)
+        with warnings.catch_warnings():
+            # It quotes the name of a patient without a comma or caret, for the log.
+            warnings.filterwarnings("ignore", message=".* intended person name", module="highdicom")
+            dataset, meant = BUILDERS[piece.kind](self, origin, piece)
         path = self._folder / _file_name(origin, piece)
         dataset.file_meta.TransferSyntaxUID = UID(piece.form.file_syntax(piece.kind))
         dataset.save_as(path, enforce_file_format=True)
@@ -158,6 +171,27 @@ class _Desk:
             str(item.SOPInstanceUID): (str(item.SOPClassUID), int(item.get("NumberOfFrames") or 1))
             for item in (*instances, *self._made.values())
         }
+
+    def _source_of(self, piece: Piece) -> Origin:
+        """What an object is about: the source, or the companion images beside it."""
+        if not piece.form.companion or piece.kind == "companion":
+            return self._origin
+        form = piece.form.only("companion")
+        if form not in self._beside:
+            images = {made: item for made, item in self._made.items() if made.form == form}
+            images = {made: item for made, item in images.items() if made.kind == "companion"}
+            paths = [self._folder / _file_name(self._origin, made) for made in images]
+            squared = self._on_square_pixels()
+            self._beside[form] = refer_to_companions(squared, list(images.values()), paths)
+        return self._beside[form]
+
+    def _on_square_pixels(self) -> Origin:
+        self._squared = self._squared or square_origin(self._origin)
+        return self._squared
+
+    def companion(self, origin: Origin, piece: Piece) -> tuple[Dataset, Any]:
+        pixels = gray_of(self._on_square_pixels(), piece.number)
+        return build_companion(origin, pixels, piece.number), pixels
 
     def segmentation(self, origin: Origin, _piece: Piece) -> tuple[Dataset, Any]:
         return build_segmentation(origin), None
@@ -198,6 +232,7 @@ class _Desk:
 
 
 BUILDERS: Mapping[str, Callable[[_Desk, Origin, Piece], tuple[Dataset, Any]]] = {
+    "companion": _Desk.companion,
     "segmentation": _Desk.segmentation,
     "map": _Desk.map,
     "measurements": _Desk.measurements,
