@@ -110,7 +110,7 @@ class Destination:
         _one_of("comprehensive-3d", "comprehensive"),
     )
     seg: str = _key(
-        "binary", "more viewers read it than the smaller label map", _one_of("binary", "labelmap")
+        "binary", "more viewers read it than the quicker label map", _one_of("binary", "labelmap")
     )
     seg_frames: str = _key(
         "sparse",
