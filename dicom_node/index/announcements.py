@@ -123,16 +123,16 @@ def record_commitment(
 def create_step(engine: sa.Engine, step_uid: str, study_uids: Iterable[str]) -> bool:
     """Remember a performed procedure step that has begun; False when it is known."""
     begun = {"step_uid": step_uid, "status": IN_PROGRESS, "changed_at": time.time()}
+    known = sa.exists().where(procedure_steps.c.step_uid == step_uid)
     with engine.begin() as connection:
-        made = [
+        is_new = not connection.scalar(sa.select(known))
+        for study_uid in study_uids:
             connection.execute(
                 insert(connection, procedure_steps)
                 .values(study_uid=study_uid, **begun)
                 .on_conflict_do_nothing()
-            ).rowcount
-            for study_uid in study_uids
-        ]
-    return any(made)
+            )
+    return is_new
 
 
 def step_status(engine: sa.Engine, step_uid: str) -> tuple[str, tuple[str, ...]]:

@@ -12,12 +12,11 @@ UID = sa.String(64)
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("studies") as studies:
-        studies.add_column(_added("released", sa.Boolean, sa.false()))
-        studies.add_column(_added("expected_instances", sa.Integer, "0"))
-        studies.add_column(_added("expected_series", sa.Integer, "0"))
-    with op.batch_alter_table("instances") as instances:
-        instances.add_column(_added("series_uid", UID, ""))
+    # Not in batches: SQLite would make these tables anew, to which others refer.
+    op.add_column("studies", _added("released", sa.Boolean, sa.false()))
+    op.add_column("studies", _added("expected_instances", sa.Integer, "0"))
+    op.add_column("studies", _added("expected_series", sa.Integer, "0"))
+    op.add_column("instances", _added("series_uid", UID, ""))
     _create_evidence()
     _create_commitments()
     # The reference first: it needs the key that goes with the next table.
