@@ -96,6 +96,8 @@ def _receive(settings: Settings, name: str) -> Callable[[], None]:
         receiver = Receiver(settings, name)
     except OSError as error:
         where = f"{settings.receive.host}:{settings.receive.port}"
+        if settings.receive.web_port:
+            where += f" and :{settings.receive.web_port}"
         raise NodeError(f"cannot listen on {where}: {error.strerror}") from error
     receiver.start()
     _ready(role="receive", port=receiver.port)

@@ -43,6 +43,7 @@ STEP = NAMED | {"named_by": "procedure step"}
         ({"released": True, "last_at": NOW - 3}, 0.0, "release"),
         ({"released": True, "carried": True, "last_at": NOW - 3}, 60.0, ""),
         ({"expected_instances": 4}, 0.0, "expected objects: 4 instances"),
+        ({"expected_instances": 4, "expected_series": 2, "carried": True}, 60.0, ""),
         # Late data: what is expected was here before.
         ({"expected_instances": 4, "received_before": 4, "received": 5}, 60.0, "quiet time"),
         ({"expected_series": 1, "released": True}, 3.0, "release"),

@@ -77,7 +77,8 @@ class Facts:
 def judge(facts: Facts, rules: Rules, now: float) -> tuple[float, str]:
     """Seconds to wait (0.0 = complete now; more = look again then), and the evidence."""
     wanted = facts.expected_instances
-    if 0 < wanted <= facts.received and facts.received_before < wanted:
+    reached = 0 < wanted <= facts.received and facts.series >= facts.expected_series
+    if reached and facts.received_before < wanted:
         return 0.0, f"{EXPECTED}: {wanted} instances"
     settle_seconds = min(rules.release_seconds, rules.quiet_seconds)
     idle = now - facts.last_at
