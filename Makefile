@@ -21,6 +21,7 @@ test: .venv/.ready
 
 bench: .venv/.ready
 	$(BIN)/python tests/bench.py
+	$(BIN)/python -m tests.bench_report
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

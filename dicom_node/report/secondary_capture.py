@@ -4,6 +4,7 @@ import highdicom as hd
 import numpy as np
 from highdicom.sc import SCImage
 from numpy.typing import NDArray
+from pydicom import Dataset
 
 from dicom_node.report.concepts import declare_schemes
 from dicom_node.report.equipment import pin_times
@@ -33,16 +34,17 @@ def build_page(origin: Origin, pixels: NDArray[np.uint8], number: int) -> SCImag
         **named,
     )
     carry_identity(origin.header, result)
+    page: Dataset = result
     # A drawing has no direction in the patient; the constructor wants one.
-    result.PatientOrientation = ""
-    result.ImageType = ["DERIVED", "SECONDARY"]
-    result.BodyPartExamined = "LSPINE"
-    result.BurnedInAnnotation = "NO"
+    page.PatientOrientation = ""
+    page.ImageType = ["DERIVED", "SECONDARY"]
+    page.BodyPartExamined = "LSPINE"
+    page.BurnedInAnnotation = "NO"
     date, time = origin.identity.date, origin.identity.time
-    result.ContentDate, result.ContentTime = date, time
-    result.DateOfSecondaryCapture, result.TimeOfSecondaryCapture = date, time
-    result.DerivationDescription = "Drawn from the findings of an analysis. Research use only."
-    result.SourceImageSequence = [instance_item(header) for header in unique_headers(origin)]
+    page.ContentDate, page.ContentTime = date, time
+    page.DateOfSecondaryCapture, page.TimeOfSecondaryCapture = date, time
+    page.DerivationDescription = "Drawn from the findings of an analysis. Research use only."
+    page.SourceImageSequence = [instance_item(header) for header in unique_headers(origin)]
     pin_times(result, origin.identity)
     declare_schemes(result)
     return result

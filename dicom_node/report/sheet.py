@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from dicom_node.report.identity import SOFTWARE
@@ -233,7 +234,7 @@ def _table(figure: Figure, findings: Findings) -> None:
         colWidths=[0.26, *_widths(shown, 0.74)],
         cellLoc="left",
         colLoc="left",
-        bbox=(0, 0, 1, 1),
+        bbox=Bbox.unit(),
     )
     table.auto_set_font_size(False)
     table.set_fontsize(8)

@@ -26,7 +26,7 @@ def square_grid(scan: Scan) -> Grid:
 
     def places(length: int, own_mm: float) -> NDArray[np.float64]:
         count = int(np.ceil(length * own_mm / spacing_mm - 1e-6))
-        return (np.arange(count) + 0.5) * spacing_mm / own_mm - 0.5
+        return np.asarray((np.arange(count) + 0.5) * spacing_mm / own_mm - 0.5, np.float64)
 
     return Grid(places(scan.shape[1], row_mm), places(scan.shape[2], column_mm), spacing_mm)
 
