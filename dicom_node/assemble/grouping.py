@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from dicom_node.assemble.concatenation import concatenation
 from dicom_node.assemble.instances import Frame, Instance, malformed
 from dicom_node.errors import StudyError, UnsupportedPixels
 from dicom_node.study import Source as Origin
@@ -53,7 +54,7 @@ class Stack:
 def group(
     study_uid: str, instances: Sequence[Instance]
 ) -> tuple[list[Stack], list[tuple[Unused, StudyError]]]:
-    """Multi-frame instances are stacks by themselves, single frames of a series are one stack.
+    """Multi-frame instances are stacks by themselves, single frames of a series and parts of one object too.
 
     Frames of different meaning (tissue, elasticity) in one instance or series are different stacks.
     """
@@ -67,7 +68,8 @@ def group(
             others.append((Unused(instance.stored.sop_instance_uid, error.reason), error))
             continue
         single = instance.frame_count == 1
-        whole = str(instance.header.SeriesInstanceUID if single else instance.header.SOPInstanceUID)
+        alone = instance.header.SeriesInstanceUID if single else instance.header.SOPInstanceUID
+        whole = concatenation(instance) or str(alone)
         for kind, frame in meanings:
             stacks.setdefault((whole, kind), []).append(frame)
     return [Stack(kind, tuple(frames)) for (_, kind), frames in stacks.items()], others

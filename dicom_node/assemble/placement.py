@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_node.assemble.concatenation import concatenation
+from dicom_node.assemble.concatenation import order as order_of_parts
 from dicom_node.assemble.grouping import Stack
 from dicom_node.assemble.instances import Frame
 from dicom_node.assemble.regions import Box, Calibration, calibrate
@@ -56,6 +58,7 @@ def place(study_uid: str, stack: Stack, declared: Declaration | None) -> Placed:
     headers = [instance.header for instance in stack.instances]
     if len({(int(header.Rows), int(header.Columns)) for header in headers}) > 1:
         raise UnsupportedPixels(study_uid, "frames of different size in one series")
+    parts = order_of_parts(study_uid, stack.frames) if concatenation(stack.instances[0]) else None
     if len(stack.frames) < 2:
         raise Incomplete(study_uid, "one frame; a volume needs at least two")
     declared = declared or Declaration()
@@ -66,7 +69,8 @@ def place(study_uid: str, stack: Stack, declared: Declaration | None) -> Placed:
     if positions:
         order, step_mm = sort(study_uid, positions, min(spacing_mm))
     else:
-        order, step_mm = numbered(study_uid, stack.frames), declared.frame_spacing_mm
+        order = parts or numbered(study_uid, stack.frames)
+        step_mm = declared.frame_spacing_mm
     if not step_mm and any(key in header for header in headers for key in TIMES):
         notes.append("frames follow one another in time: a film or a sweep is not declared")
     frames = tuple(stack.frames[index] for index in order)
