@@ -6,15 +6,19 @@ from pathlib import Path
 from pydicom import Dataset
 
 from dicom_node.report import Written, write_objects
+from dicom_node.settings import Destination
 from dicom_node.study import Outcome, Study
 from tests.report_phantom import Request, make_case
+
+NO_PAGES = (Destination("archive", objects=("SEG", "SR", "PM")),)
+"""Pages take a second to draw, and have tests of their own."""
 
 TOOL = "Cornerstone3DTools@^0.1.0:"
 
 
 def write(tmp_path: Path, request: Request) -> tuple[Study, Outcome, dict[str, Written]]:
     study, outcomes = make_case(tmp_path / "source", request)
-    written = write_objects(study, outcomes, tmp_path)
+    written = write_objects(study, outcomes, tmp_path, NO_PAGES)
     return study, outcomes[0], by_kind(written)
 
 

@@ -22,6 +22,7 @@ from models.layer import concepts
 from models.layer.labels import SEGMENTS
 from tests.cohort_rows import B_MODE, FEW_DRAWS, RESULTS, lines, results
 from tests.report_phantom import make_labelmap, make_scan, write_source
+from tests.report_reading import NO_PAGES
 
 SECRET, ISSUER, NAME = "SECRET-7391-", "CLINIC-OF-NOBODY", "Doe^Jane"
 DRIVER = 5
@@ -87,7 +88,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study = write_source(source, make_scan(), Style(form="enhanced", seed=number), name)
         findings = planted_findings(make_labelmap(), random)
         (folder / f"study-{number}").mkdir()
-        write_objects(study, (Outcome(0, "layer", findings),), folder / f"study-{number}")
+        write_objects(study, (Outcome(0, "layer", findings),), folder / f"study-{number}", NO_PAGES)
         shutil.rmtree(source)
     return folder
 

@@ -18,6 +18,7 @@ from dicom_node.scanner import Style
 from models.scan import Scan
 from models.training.subjects import read_words
 from tests.report_phantom import Request, make_case, make_labelmap
+from tests.report_reading import NO_PAGES
 
 FORMS = ("enhanced", "enhanced-apex", "multiframe", "frames", "frames-plain")
 NAMES = ("Skin", "Fat above", "Scarpa", "Fat below", "Thoracolumbar fascia", "Erector")
@@ -47,7 +48,7 @@ def test_our_own_masks_come_back_from_every_form(
 ) -> None:
     study, outcomes = make_case(tmp_path / "data" / "images", Request(Style(form=form)))
     (tmp_path / "data" / "results").mkdir()
-    write_objects(study, outcomes, tmp_path / "data" / "results")
+    write_objects(study, outcomes, tmp_path / "data" / "results", NO_PAGES)
     said = write_examples(tmp_path / "data", tmp_path / "out", names)
     scan, labels = read_one(tmp_path / "out")
     np.testing.assert_array_equal(labels, make_labelmap())

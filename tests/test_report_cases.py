@@ -26,7 +26,17 @@ from tests.report_phantom import (
     make_findings,
     make_labelmap,
 )
-from tests.report_reading import TOOL, by_kind, content, groups, has_lines, named, tracking, write
+from tests.report_reading import (
+    NO_PAGES,
+    TOOL,
+    by_kind,
+    content,
+    groups,
+    has_lines,
+    named,
+    tracking,
+    write,
+)
 
 
 def test_the_same_inputs_give_the_same_bytes_in_another_process(tmp_path):
@@ -56,7 +66,7 @@ def test_device_and_seconds_never_enter_an_object_but_the_weights_do(tmp_path):
         changed = replace(outcome, findings=replace(outcome.findings, run=run))
         return [
             (item.sha256, item.sop_instance_uid)
-            for item in write_objects(study, [changed], tmp_path)
+            for item in write_objects(study, [changed], tmp_path, NO_PAGES)
         ]
 
     first = digests()
@@ -74,8 +84,8 @@ def test_another_declaration_of_the_site_makes_other_objects(tmp_path):
     (acquisition,) = study.acquisitions
     affine = acquisition.scan.affine * np.array([2.0, 1, 1, 1])  # a frame step twice as long
     declared = replace(acquisition, scan=replace(acquisition.scan, affine=affine))
-    first = write_objects(study, outcomes, tmp_path)
-    other = write_objects(replace(study, acquisitions=(declared,)), outcomes, tmp_path)
+    first = write_objects(study, outcomes, tmp_path, NO_PAGES)
+    other = write_objects(replace(study, acquisitions=(declared,)), outcomes, tmp_path, NO_PAGES)
     assert not {w.sop_instance_uid for w in first} & {w.sop_instance_uid for w in other}
 
 
@@ -93,14 +103,14 @@ def test_an_empty_mask_is_written_and_said(tmp_path, form):
     study, (outcome,) = make_case(tmp_path / "source", Request(Style(form=form)))
     empty = make_findings(np.zeros(SHAPE, np.uint8))
     with_decision = replace(outcome, findings=empty)
-    written = by_kind(write_objects(study, [with_decision], tmp_path))
+    written = by_kind(write_objects(study, [with_decision], tmp_path, NO_PAGES))
     mask = dcmread(written["segmentation"].path)
     assert len(mask.SegmentSequence) == 6
     assert not mask.pixel_array.any()
     (group,) = groups(dcmread(written["measurements"].path))
     assert len(named(group, "Structure not found")) == 6
     nothing = replace(empty, classifications=(), measurements=())
-    written = write_objects(study, [replace(outcome, findings=nothing)], tmp_path)
+    written = write_objects(study, [replace(outcome, findings=nothing)], tmp_path, NO_PAGES)
     report = dcmread(by_kind(written)["measurements"].path)
     assert report.ConceptNameCodeSequence[0].CodeValue == "nothing-found"
     assert "Dermis: not found" in [item.TextValue for item in named(report, "Reason")]
@@ -112,7 +122,7 @@ def test_a_layer_without_a_line_is_listed_without_a_caliper(tmp_path):
         replace(m, line=None) if m.segment == 3 else m for m in outcome.findings.measurements
     )
     changed = replace(outcome, findings=replace(outcome.findings, measurements=measurements))
-    written = by_kind(write_objects(study, [changed], tmp_path))
+    written = by_kind(write_objects(study, [changed], tmp_path, NO_PAGES))
     report = dcmread(written["measurements"].path)
     identifiers = [tracking(group)[0] for group in groups(report)]
     assert sum(name.startswith(f"{TOOL}Length") for name in identifiers) == 5
@@ -133,7 +143,7 @@ def test_pixels_that_are_not_square_keep_calipers_where_viewers_draw_them_right(
 def test_a_refused_scan_gets_its_reason_as_a_report(tmp_path):
     study, _ = make_case(tmp_path / "source")
     refusal = Outcome(0, "layer", None, "The probe was lifted: half of the frames are black.")
-    (written,) = write_objects(study, [refusal], tmp_path)
+    (written,) = write_objects(study, [refusal], tmp_path, NO_PAGES)
     assert written.kind == "refusal"
     report = dcmread(written.path)
     assert report.ConceptNameCodeSequence[0].CodeValue == "refusal"
@@ -242,7 +252,7 @@ def test_a_measurement_of_an_absent_layer_is_an_error_that_names_the_study(tmp_p
     segmentation = replace(outcome.findings.segmentation, labelmap=make_labelmap((1, 2)))
     wrong = replace(outcome, findings=replace(outcome.findings, segmentation=segmentation))
     with pytest.raises(ReportError, match=study.study_uid):
-        write_objects(study, [wrong], tmp_path)
+        write_objects(study, [wrong], tmp_path, NO_PAGES)
 
 
 def test_a_line_of_another_length_than_its_value_is_an_error(tmp_path):
@@ -252,13 +262,13 @@ def test_a_line_of_another_length_than_its_value_is_an_error(tmp_path):
     )
     wrong = replace(outcome, findings=replace(outcome.findings, measurements=measurements))
     with pytest.raises(ReportError, match="mm long"):
-        write_objects(study, [wrong], tmp_path)
+        write_objects(study, [wrong], tmp_path, NO_PAGES)
 
 
 def test_a_result_never_goes_to_another_study(tmp_path):
     study, outcomes = make_case(tmp_path / "source")
     with pytest.raises(ReportError, match="belongs to study"):
-        write_objects(replace(study, study_uid="1.2.3"), outcomes, tmp_path)
+        write_objects(replace(study, study_uid="1.2.3"), outcomes, tmp_path, NO_PAGES)
 
 
 def test_instances_of_two_patients_make_no_result(tmp_path):
@@ -272,7 +282,7 @@ def test_instances_of_two_patients_make_no_result(tmp_path):
 
 def test_the_written_segmentation_is_compared_with_the_findings(tmp_path):
     study, (outcome,) = make_case(tmp_path / "source")
-    path = by_kind(write_objects(study, [outcome], tmp_path))["segmentation"].path
+    path = by_kind(write_objects(study, [outcome], tmp_path, NO_PAGES))["segmentation"].path
     mask = dcmread(path)
     first, second = mask.PerFrameFunctionalGroupsSequence[:2]
     first.DerivationImageSequence, second.DerivationImageSequence = (

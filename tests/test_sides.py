@@ -16,6 +16,7 @@ from dicom_node.study import Outcome, StoredInstance
 from models import codes
 from models.findings import Measurement
 from tests.report_phantom import make_findings, make_labelmap, make_scan
+from tests.report_reading import NO_PAGES
 
 LEFT_MM = {1: 2.0, 2: 4.0, 3: 1.0, 4: 6.0, 5: 1.5, 6: 20.0}
 RIGHT_MM = {1: 2.0, 2: 5.0, 3: 0.8, 4: 6.5, 5: 1.9, 6: 21.0}
@@ -106,7 +107,7 @@ def test_left_minus_right_and_mean_stand_in_both_reports(tmp_path):
     assert {p.segment: p.difference for p in found.pairs} == pytest.approx(
         {n: LEFT_MM[n] - RIGHT_MM[n] for n in LEFT_MM}
     )
-    for written in write_objects(study, outcomes, tmp_path):
+    for written in write_objects(study, outcomes, tmp_path, NO_PAGES):
         if written.kind == "measurements":
             numbers = _numbers(dcmread(written.path))
             assert numbers["left-minus-right"] == pytest.approx([0, -1, 0.2, -0.5, -0.4, -1])
@@ -130,8 +131,14 @@ def test_a_report_that_says_more_is_another_report_and_the_segmentation_stays(tm
     outcomes = outcomes_of(study)
     (tmp_path / "both").mkdir()
     (tmp_path / "one").mkdir()
-    both = {(w.kind, w.acquisition): w for w in write_objects(study, outcomes, tmp_path / "both")}
-    one = {(w.kind, w.acquisition): w for w in write_objects(study, outcomes[:1], tmp_path / "one")}
+    both = {
+        (w.kind, w.acquisition): w
+        for w in write_objects(study, outcomes, tmp_path / "both", NO_PAGES)
+    }
+    one = {
+        (w.kind, w.acquisition): w
+        for w in write_objects(study, outcomes[:1], tmp_path / "one", NO_PAGES)
+    }
     for key, written in one.items():
         same = both[key].sop_instance_uid == written.sop_instance_uid
         assert same == (key[0] != "measurements")
