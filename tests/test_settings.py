@@ -63,6 +63,28 @@ def test_the_commented_examples_parse(tmp_path: Path) -> None:
             "[[sources]]\nmatch = { modle = 'x' }",
             ["sources[0].match.modle", "sources[0].match.model"],
         ),
+        ("[[sources]]\ndual = 'left'", ["sources[0].dual", "left-right"]),
+        ("[[sources]]\ncolor = { map = 'jet' }", ["sources[0]", "color.range, color.unit"]),
+        (
+            "[[sources]]\ncolor = { range = [0, 8], unit = 'm/s' }",
+            ["sources[0]", "lacks color.map or color.bar"],
+        ),
+        (
+            "[[sources]]\ncolor = { map = 'jet', range = [0, 60], unit = 'kPa' }",
+            ["sources[0]", "lacks elasticity"],
+        ),
+        (
+            "[[sources]]\ncolor = { map = 'jett', range = [0, 8], unit = 'm/s' }",
+            ["sources[0].color.map", "'jett'", "CSV or PNG"],
+        ),
+        (
+            "[[sources]]\ncolor = { bar = [9, 9, 9, 20], range = [0, 8], unit = 'm/s' }",
+            ["sources[0].color.bar", "first column"],
+        ),
+        (
+            "[[sources]]\ncolor = { map = 'jet', range = [8, 8], unit = 'm/s' }",
+            ["sources[0].color.range", "different"],
+        ),
         ("[node", ["not valid TOML"]),
     ],
 )
