@@ -1,4 +1,4 @@
-"""Processor seconds and size of what is sent, as tables: ``make bench``. One run each; machines are noisy.
+"""Processor seconds and size of what is sent, as a list: ``make bench``. One run each; machines are noisy.
 
 The layers are smooth and made up, so that real masks compress less. One size alone:
 ``python -m tests.bench_report 128x256x256``.
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from dicom_node.report import write_objects
 from dicom_node.scanner import Style
@@ -59,9 +58,10 @@ def make(shape: tuple[int, int, int]) -> tuple[Scan, Findings]:
 
 
 def main(sizes: list[str]) -> None:
+    console = Console(highlight=False)
     for size in sizes or SIZES:
         slices, rows, columns = map(int, size.split("x"))
-        table = Table("object", "processor s", "MB", title=f"{size}, written and checked")
+        console.print(f"{size}, written and checked: processor seconds, MB")
         with tempfile.TemporaryDirectory() as folder:
             scan, findings = make((slices, rows, columns))
             study = write_source(Path(folder) / "source", scan, Style(form="enhanced"))
@@ -71,8 +71,7 @@ def main(sizes: list[str]) -> None:
                 written = write_objects(study, [outcome], Path(folder), [wish])
                 seconds = time.process_time() - start
                 total = sum(item.path.stat().st_size for item in written) / 1e6
-                table.add_row(name, f"{seconds:.2f}", f"{total:.2f}")
-        Console().print(table)
+                console.print(f"  {name:26} {seconds:7.2f} {total:9.2f}")
 
 
 if __name__ == "__main__":

@@ -140,13 +140,16 @@ def _items(dataset: Dataset) -> Iterator[Dataset]:
 
 
 def _missing(dataset: Dataset, tree: "Tree", where: str) -> Iterator[str]:
+    present = dataset.keys()
     for tag, (keyword, kind) in tree.wanted.items():
-        if tag not in dataset:
+        if tag not in present:
             yield f"{keyword} is missing ({where})"
         elif kind == "1" and _is_empty(dataset[tag]):
             yield f"{keyword} is empty ({where})"
-    for tag, (keyword, below) in tree.below.items():
-        if tag in dataset and dataset[tag].VR == "SQ":
+    for tag in list(present):
+        # A frame has few of the many groups that it might have.
+        if tag in tree.below and dataset[tag].VR == "SQ":
+            keyword, below = tree.below[tag]
             for item in dataset[tag].value:
                 yield from _missing(item, below, keyword)
 
