@@ -225,7 +225,7 @@ def _conclude(arrived: Path, page: Path, console: Console) -> int:
         f"\nlook at    {folder / 'overlay.png'}\n"
         f"           {page}\n"
         f"sent       {folder / 'sent'} (DICOM and truth)\n"
-        f"received   {arrived} (SEG, SR, Parametric Map)\n"
+        f"received   {arrived} (SEG, SR, maps, pages)\n"
         f"log        {folder / 'node.log'}\n\n"
         f"next       {sys.argv[0]} check --config config/node.toml\n"
         f"           {sys.argv[0]} serve --config config/node.toml",
