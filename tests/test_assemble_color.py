@@ -54,6 +54,8 @@ def test_a_declared_map_gives_meters_per_second(tmp_path, quality, median_m_s, m
     outside[BOX] = False
     assert not known[outside].any()
     assert not speed[known == 0].any()
+    if quality is None:  # edges mix color and gray, so one pixel of the box has no value
+        assert np.count_nonzero(known) == 8 * (40 - 2) * (52 - 2)
     error = np.abs(speed - values)[known > 0]
     assert np.median(error) < median_m_s
     assert np.quantile(error, 0.999) < most_m_s

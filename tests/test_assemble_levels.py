@@ -45,6 +45,16 @@ def test_the_window_of_the_object_gives_the_gray_levels(tmp_path):
     assert found.facts["gray_levels"] == "12 bits by window 499.5 to 3499.5"
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int16])
+def test_an_inverted_image_is_windowed_before_it_is_inverted(tmp_path, kind):
+    stored = values(0, 2000, kind)
+    header = {"WindowCenter": "600", "WindowWidth": "801"}
+    header["PhotometricInterpretation"] = "MONOCHROME1"
+    found = assemble_one(write_wide(tmp_path, stored, 12, **header))
+    expected = 255 - np.clip((stored.astype(float) - 199.5) / 800 * 255, 0, 255)
+    np.testing.assert_allclose(found.channel("b-mode"), expected, atol=1e-3)
+
+
 def test_a_window_is_of_rescaled_values_and_may_be_exact(tmp_path):
     stored = values(0, 4095)
     header = {"RescaleSlope": "2", "RescaleIntercept": "-100", "VOILUTFunction": "LINEAR_EXACT"}
