@@ -149,13 +149,17 @@ def test_masks_have_the_positions_of_their_source(case):
     row_mm, column_mm = shared.PixelMeasuresSequence[0].PixelSpacing
     assert np.allclose((row_mm, column_mm), request.spacing_mm[1:])
     cosines = shared.PlaneOrientationSequence[0].ImageOrientationPatient
-    placed = form in ("enhanced", "enhanced-apex", "frames")
+    placed = form in ("enhanced", "frames")
     assert np.allclose(cosines, (1, 0, 0, 0, -1, 0) if placed else (1, 0, 0, 0, 1, 0))
     for group in mask.PerFrameFunctionalGroupsSequence:
         item = group.DerivationImageSequence[0].SourceImageSequence[0]
         position = position_of(item, study.acquisitions[0].sources[0])
         place = group.PlanePositionSequence[0].ImagePositionPatient
-        expected = scan.affine @ (position, 0, 0, 1) if placed else (0, 0, position, 1)
+        expected = (
+            scan.affine @ (position, 0, 0, 1)
+            if placed
+            else (0, 0, position * scan.spacing_mm[0], 1)
+        )
         assert np.allclose(place, expected[:3], atol=1e-6)
 
 

@@ -14,6 +14,7 @@ from dicom_node.report import write_objects
 from dicom_node.scanner import Style
 from models.scan import Scan
 from tests.report_phantom import SHAPE, Request, make_case
+from tests.report_reading import NO_PAGES
 
 pytestmark = pytest.mark.peer
 CASES = {
@@ -34,7 +35,7 @@ CASES = {
 def case(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("peers")
     study, outcomes = make_case(folder / "source", request.param)
-    written = write_objects(study, outcomes, folder)
+    written = write_objects(study, outcomes, folder, NO_PAGES)
     return study, outcomes[0], {item.kind: item.path for item in reversed(written)}, request.param
 
 
@@ -75,11 +76,11 @@ def test_dcmqi_reads_the_same_voxels(case, tmp_path):
 def on_scan(file: Path, scan: Scan, form: str) -> tuple[np.ndarray, np.ndarray]:
     """The values of an image file, and the voxel of the scan at the place of each.
 
-    Sources without geometry lie in the plain plane, all others where the scan does.
+    Sources without geometry in the patient lie in the plain plane, all others where the scan does.
     """
     step, row, column = scan.spacing_mm
     plain = np.array([[0, 0, column, 0], [0, row, 0, 0], [step, 0, 0, 0], [0, 0, 0, 1]])
-    affine = scan.affine if form in ("enhanced", "enhanced-apex", "frames") else plain
+    affine = scan.affine if form in ("enhanced", "frames") else plain
     image = sitk.ReadImage(str(file))
     values = sitk.GetArrayFromImage(image)
     indices = np.argwhere(np.ones(values.shape, bool))

@@ -7,7 +7,7 @@ becomes the same stand-in: frame i is slice i of the Scan. References to it are 
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydicom import Dataset
@@ -69,10 +69,11 @@ def _decimals(values: Sequence[float]) -> list[str]:
 
 
 def place(origin: Origin) -> Placement:
-    """The slices' placement: the source's own in the patient, else in its volume, else the plain one.
+    """The slices' placement: the source's own in the patient, else the plain one.
 
-    An orientation that the site declares is not used: readers lay a source without orientation in the plain
-    plane, and a mask must lie on it there.
+    A source with volume geometry only (PS3.3 C.8.24.2, APEX) keeps the places of its slices relative to each
+    other, seen from the first one. An orientation that the site declares is not used: readers lay a source
+    without orientation in the patient in the plain plane, and a mask must lie on it there.
     """
     scan = origin.acquisition.scan
     thickness_mm = _own_thickness_mm(origin) or scan.spacing_mm[0]
@@ -84,10 +85,25 @@ def place(origin: Origin) -> Placement:
         if len(set(positions)) == len(own) and all(
             np.allclose(orientation, planes[0][0], atol=1e-4) for orientation, _ in planes
         ):
-            return Placement(planes[0][0], positions, scan.spacing_mm, thickness_mm)
+            placement = Placement(planes[0][0], positions, scan.spacing_mm, thickness_mm)
+            return placement if frame == "Patient" else _seen_from_the_first(placement)
     step_mm = scan.spacing_mm[0]
     positions = tuple((0.0, 0.0, number * step_mm) for number in range(scan.shape[0]))
     return Placement(IDENTITY_ORIENTATION, positions, scan.spacing_mm, thickness_mm)
+
+
+def _seen_from_the_first(placement: Placement) -> Placement:
+    """The same slices turned and moved together, so that the first lies in the plain plane at the origin."""
+    row, column = np.reshape(placement.orientation, (2, 3))
+    axes = np.array([row, column, np.cross(row, column)])
+    positions = np.array(placement.positions_mm)
+    # Rounded to a millionth of a millimeter, as a turn leaves crumbs that are no offset.
+    moved = ((positions - positions[0]) @ axes.T).round(6)
+    return replace(
+        placement,
+        orientation=IDENTITY_ORIENTATION,
+        positions_mm=tuple(tuple(map(float, place_mm)) for place_mm in moved),
+    )
 
 
 def _own_plane(
