@@ -110,6 +110,7 @@ def test_shear_wave_speed_is_a_map_in_the_units_of_the_standard(written: Sequenc
     quantity = mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0]
     assert (quantity.CodeValue, quantity.CodingSchemeDesignator) == ("130611", "DCM")
     assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "cm/s"
+    assert speed["ContentCreatorName"].is_empty
     inside = make_scan().valid
     values = speed.pixel_array
     assert values.dtype == np.float32

@@ -82,6 +82,7 @@ def build_map(origin: Origin, number: int) -> hd.pm.ParametricMap:
     refer_to_sources(result, origin)
     ascend(result)
     _name_anatomy(result, origin)
+    result.ContentCreatorName = ""  # type 2 (PS3.3 table 10-12), which highdicom leaves out
     pin_times(result, origin.identity)
     declare_schemes(result)
     return result
