@@ -19,6 +19,7 @@ from rich.table import Table
 from dicom_node import __version__
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.settings import Settings, load
+from dicom_node.show import print_job, print_json, print_list
 
 RESEARCH_USE = "Research use only. Not a medical device."
 app = typer.Typer(
@@ -139,6 +140,12 @@ def check(config: Config = None) -> None:
         table.add_row(item.what, "[green]ok" if item.good else "[red]fix", escape(item.sentence))
     Console().print(table)
     raise typer.Exit(0 if all(item.good for item in results) else 1)
+
+
+@app.command()
+def conformance() -> None:
+    """Print the DICOM conformance statement of this version, as Markdown."""
+    typer.echo(_call("dicom_node.conformance:statement"), nl=False)
 
 
 @app.command()
@@ -300,7 +307,7 @@ def cohort(
 def jobs_list(config: Config = None, as_json: AsJson = False) -> None:
     """One line per study, the newest first."""
     found = _call("dicom_node.jobs:list_jobs", load(config))
-    (_print_json if as_json else _print_list)(found)
+    (print_json if as_json else print_list)(found)
 
 
 @jobs.command("show")
@@ -308,10 +315,10 @@ def jobs_show(study: StudyUid, config: Config = None, as_json: AsJson = False) -
     """All that is known of one study: stages, seconds, destinations, the reason of a failure."""
     found = _call("dicom_node.jobs:show_job", load(config), study)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         for job in found:
-            _print_job(job)
+            print_job(job)
 
 
 @jobs.command("retry")
@@ -328,39 +335,6 @@ def jobs_cancel(study: StudyUid, config: Config = None, as_json: AsJson = False)
 
 def _show_done(sentence: str, study: str, as_json: bool) -> None:
     typer.echo(json.dumps({"study": study, "done": sentence}) if as_json else sentence)
-
-
-def _print_json(found: Any) -> None:
-    typer.echo(json.dumps([job.as_dict() for job in found], indent=2))
-
-
-def _print_list(found: Any) -> None:
-    """One row per study; the UID is never cut, as the other commands need it whole."""
-    table = Table("received", "state", "reason")
-    table.add_column("study", no_wrap=True)
-    for job in found:
-        table.add_row(job.received_at, job.state, escape(job.reason), job.study)
-    width = max(Console().width, 120)
-    Console(width=width).print(table if found else "No study has been received yet.")
-
-
-def _print_job(job: Any) -> None:
-    """All of one version of a study, a line each."""
-    lines = {
-        "study": job.study,
-        "version": job.generation,
-        "state": job.state,
-        "reason": job.reason or "-",
-        "received": f"{job.instances} instances, the last at {job.received_at}",
-        "complete": job.evidence or "not yet",
-    }
-    lines |= {word: f"{seconds:.1f} s" for word, seconds in job.seconds.items()}
-    if job.checked:
-        lines["checked"] = job.checked
-    for item in job.deliveries:
-        count = f"{item.acknowledged} of {item.objects} objects, {item.attempts} attempts"
-        lines[f"to {item.destination}"] = f"{item.status}: {count} {item.delivered_at}".strip()
-    typer.echo("\n".join(f"{key:12} {value}" for key, value in lines.items()) + "\n")
 
 
 def _version(wanted: bool) -> None:

@@ -31,6 +31,7 @@ ALLOWED = {
     "dicom_node.assemble": f"{CARRY} highdicom",
     "dicom_node.report": f"{CARRY} highdicom",
     "dicom_node.cohort": f"{BASE} models.findings pydicom",
+    "dicom_node.conformance": "dicom_node models.findings pydicom pynetdicom",
     "dicom_node.pipeline": f"{CARRY} {VERBS} dbos",
     "dicom_node": f"dicom_node {SEAM} pydicom dbos",
     "models.scan": "",
