@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.filereader import read_file_meta_info, read_preamble
+from pydicom.dataelem import convert_raw_data_element as convert
+from pydicom.filereader import data_element_generator, read_preamble
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.events import Event
@@ -58,12 +59,15 @@ def read(path: Path, number: int) -> Hostile:
             warnings.simplefilter("ignore")
             with path.open("rb") as file:
                 read_preamble(file, force=False)
-            meta = read_file_meta_info(path)
+                meta = data_element_generator(
+                    file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2
+                )
+                values = {element.keyword: element.value for element in map(convert, meta)}
+                start = file.tell()
+            syntax = str(values["TransferSyntaxUID"])
             header = dcmread(
                 path, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID"]
             )
-            start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
-            syntax = str(meta.TransferSyntaxUID)
             sop_class = str(header.get("SOPClassUID") or sop_class)
             sop_uid = str(header.get("SOPInstanceUID") or sop_uid)
     except MALFORMED:

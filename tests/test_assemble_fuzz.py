@@ -15,6 +15,7 @@ from pydicom.tag import Tag
 
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.identity import own_results, shared_header
+from dicom_node.assemble.instances import MALFORMED
 from dicom_node.errors import StudyError
 from dicom_node.report import write_answer
 from dicom_node.scanner import Style, write_study
@@ -83,7 +84,7 @@ def spoil(content: bytes, spots: list[tuple[float, bytes]]) -> bytes:
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the test's own writing of bad values
 @pytest.mark.parametrize("number", range(len(STYLES)), ids=lambda number: STYLES[number].form)
 @settings(
-    max_examples=60,
+    max_examples=40,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -101,11 +102,11 @@ def test_any_header_and_any_pixels_end_in_a_study_or_a_study_error(
     dataset = dcmread(first.path)
     path = tmp_path / "changed.dcm"
     with config.disable_value_validation():
-        for place, keyword, value in changed:
-            put(dataset, place, keyword, value)
         try:
+            for place, keyword, value in changed:
+                put(dataset, place, keyword, value)
             dataset.save_as(path)
-        except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
+        except MALFORMED:
             return  # a value that even this test cannot write
     path.write_bytes(spoil(path.read_bytes(), spots))
     damaged = StoredInstance(first.sop_instance_uid, first.sop_class_uid, path)
