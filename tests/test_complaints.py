@@ -43,8 +43,9 @@ def test_a_mask_is_where_its_voxels_are_in_the_patient(tmp_path: Path, number: i
     affine = np.eye(4)
     affine[:3, :3] = ORIENTATIONS[number] * SPACING_MM
     affine[:3, 3] = (-12.5, 80.25, 34.0)
-    scan = replace(make_scan(), affine=affine)
-    scan.voxels[0][BLOB] = 250
+    voxels = make_scan().voxels.copy()
+    voxels[0][BLOB] = 250
+    scan = replace(make_scan(), affine=affine, voxels=voxels)
     study = write_source(tmp_path / "source", scan, Style(form="enhanced"))
     found = study.acquisitions[0].scan
     findings = make_findings((found.channel("b-mode") == 250).astype(np.uint8))
