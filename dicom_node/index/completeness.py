@@ -138,7 +138,6 @@ def look(connection: sa.Connection, study_uid: str) -> Facts:
     ).all()
     is_named = sa.exists().where(of_study, announcements.c.sop_uid == instances.c.sop_uid)
     in_open = instances.c.generation == study.generation
-    now = time.time()
     return Facts(
         received=received.all,
         received_before=received.before,
@@ -149,16 +148,8 @@ def look(connection: sa.Connection, study_uid: str) -> Facts:
         named_here=connection.scalar(sa.select(count).where(mine, in_open, is_named)) or 0,
         named_by=" and ".join(words),
         last_named_at=named.last_at or 0.0,
-        steps_in_progress=_any(
-            connection,
-            procedure_steps.c.study_uid == study_uid,
-            procedure_steps.c.status == IN_PROGRESS,
-        ),
-        carried=_any(
-            connection,
-            associations.c.study_uid == study_uid,
-            associations.c.seen_at > now - FORGOTTEN_ASSOCIATION_SECONDS,
-        ),
+        steps_in_progress=_is_examined(connection, study_uid),
+        carried=_is_carried(connection, study_uid),
         released=study.released,
         last_at=study.last_at,
         expected_instances=study.expected_instances,
@@ -166,8 +157,17 @@ def look(connection: sa.Connection, study_uid: str) -> Facts:
     )
 
 
-def _any(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> bool:
-    return bool(connection.scalar(sa.select(sa.exists().where(*where))))
+def _is_examined(connection: sa.Connection, study_uid: str) -> bool:
+    going_on = sa.exists().where(
+        procedure_steps.c.study_uid == study_uid, procedure_steps.c.status == IN_PROGRESS
+    )
+    return bool(connection.scalar(sa.select(going_on)))
+
+
+def _is_carried(connection: sa.Connection, study_uid: str) -> bool:
+    seen = associations.c.seen_at > time.time() - FORGOTTEN_ASSOCIATION_SECONDS
+    carried = sa.exists().where(associations.c.study_uid == study_uid, seen)
+    return bool(connection.scalar(sa.select(carried)))
 
 
 def close_if_complete(
