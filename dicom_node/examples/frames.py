@@ -42,12 +42,14 @@ class ScanGrid:
     """The slices of a scan: their size, where they lie, and which source frame each one is.
 
     frame_of_reference  of ``affine``; "" when the source has no coordinates of its own.
+    in_patient          whether they are the patient's; else of a volume alone (PS3.3 C.8.24.2, APEX).
     """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
     frame_of_reference: str
     slices: Mapping[tuple[str, int | None], int]
+    in_patient: bool = True
 
 
 def read_grid(acquisition: Acquisition) -> ScanGrid:
@@ -60,10 +62,11 @@ def read_grid(acquisition: Acquisition) -> ScanGrid:
         slices[uid, frame.number] = position
         if frame.number == 1:
             slices[uid, None] = position
-    own = acquisition.scan.geometry.orientation in ("measured", "unknown")
+    orientation = acquisition.scan.geometry.orientation
+    own = orientation in ("measured", "unknown")
     reference = str(headers[0].get("FrameOfReferenceUID") or "") if own else ""
     scan = acquisition.scan
-    return ScanGrid(scan.shape, scan.affine, reference, slices)
+    return ScanGrid(scan.shape, scan.affine, reference, slices, orientation == "measured")
 
 
 def read_frames(dataset: Dataset) -> list[MaskFrame]:
@@ -137,7 +140,14 @@ def _plane(dataset: Dataset, group: Dataset) -> NDArray[np.float64] | None:
 def draw(frame: MaskFrame, grid: ScanGrid, onto: NDArray[np.bool_]) -> str:
     """Add a frame to the mask of its segment (slice, row, column); returns why it cannot be, or ""."""
     placed = frame.plane is not None and frame.frame_of_reference
-    if placed and grid.frame_of_reference == frame.frame_of_reference:
+    named = frame.source in grid.slices and frame.mask.shape == grid.shape[1:]
+    # A mask on a volume without patient coordinates lies in the plane where viewers show the volume: what it
+    # names is sure, where it lies is not.
+    if (
+        placed
+        and grid.frame_of_reference == frame.frame_of_reference
+        and (grid.in_patient or not named)
+    ):
         return _draw_in_space(frame, grid, onto)
     if frame.source is None or frame.source not in grid.slices:
         return "it shares no frame of reference with its scan and names no source frame of it"
