@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dicom_node.report import write_objects
 from dicom_node.scanner import Style
+from dicom_node.settings import Destination
 from dicom_node.study import Outcome, Study
 from models.findings import Findings
 from models.scan import Geometry, Scan
@@ -44,12 +45,15 @@ class ViewerCase:
         return places[sop_instance_uid, frame]
 
 
-def make_viewer_case(folder: Path, form: str) -> ViewerCase:
+def make_viewer_case(
+    folder: Path, form: str, objects: tuple[str, ...] = ("SEG", "SR", "PM", "SC")
+) -> ViewerCase:
     """A study in one of the scanner's forms with the results of an analysis that found the truth."""
+    wanted = (Destination("viewer", objects=objects),)
     labelmap = layers()
     study = write_source(folder / "source", picture(labelmap), Style(form=form))
     findings = make_findings(labelmap, SPACING_MM)
-    written = write_objects(study, (Outcome(0, "layer", findings),), folder)
+    written = write_objects(study, (Outcome(0, "layer", findings),), folder, wanted)
     (mask,) = (item.path for item in written if item.kind == "segmentation")
     sources = study.acquisitions[0].sources[0].paths
     return ViewerCase(study, findings, sources, mask, tuple(item.path for item in written))

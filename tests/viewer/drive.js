@@ -9,6 +9,8 @@ const { serve } = require('./serve');
 
 const [dist, archive, chromium, study, out] = process.argv.slice(2);
 const PATIENCE_MS = 120000;
+// Frames that are pictured, by their place in the viewer's stack.
+const PICTURED = [0, 1, 3, 5, 6];
 const SOFTWARE_GL = ['--use-gl=angle', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--ignore-gpu-blocklist'];
 const QUIET = ['--no-sandbox', '--disable-dev-shm-usage', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
@@ -53,7 +55,7 @@ async function canvas(page) {
       const id = services.viewportGridService.getActiveViewportId();
       const viewport = services.cornerstoneViewportService.getCornerstoneViewport(id);
       viewport.render();
-      return new Promise(resolve => setTimeout(() => resolve(viewport.getCanvas().toDataURL('image/png')), 400));
+      return new Promise(resolve => setTimeout(() => resolve(viewport.getCanvas().toDataURL('image/png')), 250));
     });
     if (now === before) break;
     before = now;
@@ -102,14 +104,13 @@ async function seeSegmentation(page) {
     return { segments: Object.values(segmentation.segments).map(one => [one.segmentIndex, one.label]), frames };
   });
   seen.drawn = [];
-  for (let index = 0; index < seen.frames.length; index++) {
-    const on = await showFrame(page, index);
+  for (const index of PICTURED) {
+    seen.drawn.push([index, await showFrame(page, index)]);
     fs.writeFileSync(path.join(out, `layers-${index}.png`), await canvas(page));
-    seen.drawn.push(on);
   }
   await page.screenshot({ path: path.join(out, 'segmentation.png') });
   await setVisible(page, false);
-  for (let index = 0; index < seen.frames.length; index++) {
+  for (const index of PICTURED) {
     await showFrame(page, index);
     fs.writeFileSync(path.join(out, `plain-${index}.png`), await canvas(page));
   }
