@@ -31,7 +31,10 @@ async function until(page, what, look, ...given) {
 const answerDialogs = page =>
   page.evaluate(() => {
     for (const button of document.querySelectorAll('button')) {
-      if (isYes(button)) button.click();
+      if (isYes(button)) {
+        window.answered ||= button.textContent.trim() === 'Yes';
+        button.click();
+      }
     }
   });
 
@@ -88,10 +91,10 @@ const setVisible = (page, visible) =>
 // Every label that the viewer holds, by the frame it lays it on, and each frame as it is drawn.
 async function seeSegmentation(page) {
   await open(page, 'SEG');
-  await until(page, 'the question whether to open it', () => [...document.querySelectorAll('button')].some(isYes));
   await until(page, 'the segmentation', () => {
     const id = services.viewportGridService.getActiveViewportId();
-    const open = services.segmentationService.getSegmentationRepresentations(id).length > 0;
+    // Until the question is answered it is only a preview.
+    const open = window.answered && services.segmentationService.getSegmentationRepresentations(id).length > 0;
     return open && ![...document.querySelectorAll('button')].some(isYes);
   });
   const seen = await page.evaluate(() => {
