@@ -239,14 +239,21 @@ def test_a_refusal_is_an_answer_and_a_declined_object_a_dead_letter(
     single = make_study(tmp_path / "single", seed=7)[:1]
     seven = make_study(tmp_path / "seven", seed=8, slices=7)
     good = make_study(tmp_path / "good", seed=9)
-    first.answer = lambda _sop_uid: 0xC123
-    for paths in (single, seven, good):
+    for paths in (single, seven):
         node.send(*paths)
     cannot = wait_for_state(node, study_uid_of(single[0]), "refused")
     assert "one frame" in cannot.reason
     will_not = wait_for_state(node, study_uid_of(seven[0]), "refused")
     assert will_not.reason == "seven slices are one too many"
+    refused = study_uid_of(single[0]), study_uid_of(seven[0])
+    answers = (
+        "select count(*) from deliveries join results using (sop_uid) where kind = 'refusal' "
+        f"and destination = 'first' and status = 'delivered' and study_uid in {refused}"
+    )
+    wait_for(lambda: node.rows(answers) == [(2,)], "both answers at the archive")
 
+    first.answer = lambda _sop_uid: 0xC123
+    node.send(*good)
     study_uid = study_uid_of(good[0])
     declined = wait_for_state(node, study_uid, "failed to deliver")
     assert "answered 0xC123" in declined.reason
