@@ -7,7 +7,6 @@ from typing import Literal, Protocol, runtime_checkable
 from models.findings import Findings
 from models.scan import Scan
 
-
 RefusalKind = Literal["not-lumbar", "no-geometry", "incomplete", "unsuitable"]
 """Other tissue or place, no pixel spacing, too few images, or images that the analysis cannot use."""
 

@@ -95,7 +95,9 @@ class Intake:
             header = read_header(handed.path, handed.sop_class, handed.sop_uid)
             size = handed.path.stat().st_size
         except OSError as error:
-            if error.errno is None:  # not the disk: pydicom's word for a data set that ends too soon
+            if (
+                error.errno is None
+            ):  # not the disk: pydicom's word for a data set that ends too soon
                 raise Unreadable(handed.sop_uid, "the data set cannot be parsed") from error
             raise StoreFull(handed.sop_uid, f"cannot be read back: {error.strerror}") from error
         if handed.study_uid not in ("", header.study_uid):
