@@ -147,7 +147,7 @@ class Steps:
                 fields |= refused
             else:
                 refused = {}
-                due = self._record(study_uid, generation, made)
+                due = self._record(study_uid, generation, made, folder)
                 fields["objects"] = [item.kind for item in made]
             if fault:
                 raise fault
@@ -169,11 +169,13 @@ class Steps:
                     study_uid, tuple(Ground(code, text) for code, text in grounds), header
                 )
                 earlier = self._earlier_reports(study_uid, generation)
-                with written(self._results(study_uid, generation)) as scratch:
+                # A folder of its own: results that were held back stay to be looked at.
+                folder = self._answers(study_uid, generation)
+                with written(folder) as scratch:
                     answers = write_answer(unanalyzed, scratch, self._settings.destinations)
                     made = follow(answers, earlier)
                     hold_back(study_uid, made)
-                due = self._record(study_uid, generation, made)
+                due = self._record(study_uid, generation, made, folder)
                 fields["objects"] = [item.kind for item in made]
         return {"answered": bool(due), "due": due, "seconds": fields["seconds"]}
 
@@ -211,9 +213,11 @@ class Steps:
         latest = max((item.generation for item in documents), default=0)
         return [self._data / item.path for item in documents if item.generation == latest]
 
-    def _record(self, study_uid: str, generation: int, made: Sequence[Written]) -> list[str]:
+    def _record(
+        self, study_uid: str, generation: int, made: Sequence[Written], folder: Path
+    ) -> list[str]:
         """Into the index, each object due where it is wanted; returns the names of these destinations."""
-        folder = self._results(study_uid, generation).relative_to(self._data)
+        folder = folder.relative_to(self._data)
         groups: dict[tuple[str, ...], list[index.Result]] = defaultdict(list)
         for item in made:
             result = index.Result(
@@ -289,6 +293,9 @@ class Steps:
 
     def _results(self, study_uid: str, generation: int) -> Path:
         return self._data / "results" / study_uid / str(generation)
+
+    def _answers(self, study_uid: str, generation: int) -> Path:
+        return self._data / "answers" / study_uid / str(generation)
 
 
 def _refused(grounds: Sequence[Ground]) -> dict[str, Any]:
