@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LAYERS = 6
+TRAINED_PADDING = 8
 
 
 class SegmentationNetwork(nn.Module):
@@ -45,6 +46,9 @@ class SegmentationNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         rows, columns = image.shape[-2:]
         normal = (image - self.gray_mean) / self.gray_sd
-        padding = (0, -columns % self.multiple[1], 0, -rows % self.multiple[0])
+        # As in training, whose crops were padded by that many columns: without them, the last columns of an
+        # image that needs no padding are taken for the end of the field.
+        right = TRAINED_PADDING + -(columns + TRAINED_PADDING) % self.multiple[1]
+        padding = (0, right, 0, -rows % self.multiple[0])
         scores: Tensor = self.unet(functional.pad(normal, padding, mode="replicate"))
         return scores[..., :rows, :columns]
