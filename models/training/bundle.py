@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser
 from torch import Tensor
 
 from models.layer.labels import SEGMENTS
-from models.layer.network import SegmentationNetwork
+from models.layer.network import TRAINED_PADDING, SegmentationNetwork
 from models.layer.weights import Segmenter, Weights, load_weights, save_weights
 from models.training.config import TrainingError
 from models.training.shipped import SHIPPED, copy_gate
@@ -103,6 +103,12 @@ def _inference(segmenter: Segmenter) -> dict[str, Any]:
                     "keys": "image",
                     "subtrahend": float(network.gray_mean),
                     "divisor": float(network.gray_sd),
+                },
+                {
+                    "_target_": "BorderPadd",
+                    "keys": "image",
+                    "spatial_border": [0, 0, 0, 0, 0, TRAINED_PADDING],
+                    "mode": "edge",
                 },
                 {
                     "_target_": PAD,
