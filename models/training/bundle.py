@@ -85,6 +85,31 @@ def network_def(network: SegmentationNetwork) -> dict[str, Any]:
     }
 
 
+def _preprocessing(network: SegmentationNetwork) -> list[dict[str, Any]]:
+    """What the network does itself before its U-Net: normalize, and pad as in training."""
+    return [
+        {
+            "_target_": NORMALIZE,
+            "keys": "image",
+            "subtrahend": float(network.gray_mean),
+            "divisor": float(network.gray_sd),
+        },
+        {
+            "_target_": "BorderPadd",
+            "keys": "image",
+            "spatial_border": [0, 0, 0, 0, 0, TRAINED_PADDING],
+            "mode": "edge",
+        },
+        {
+            "_target_": PAD,
+            "keys": "image",
+            "k": [1, *network.multiple],
+            "mode": "edge",
+            "method": "end",
+        },
+    ]
+
+
 def _inference(segmenter: Segmenter) -> dict[str, Any]:
     """What MONAI runs: the grid's sweep as NumPy array in, the most probable labels as NumPy array out."""
     network, around = segmenter.network, segmenter.network.neighbors
@@ -95,30 +120,7 @@ def _inference(segmenter: Segmenter) -> dict[str, Any]:
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "network_def": network_def(network),
         "spacing_mm": list(segmenter.spacing_mm),
-        "preprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {
-                    "_target_": NORMALIZE,
-                    "keys": "image",
-                    "subtrahend": float(network.gray_mean),
-                    "divisor": float(network.gray_sd),
-                },
-                {
-                    "_target_": "BorderPadd",
-                    "keys": "image",
-                    "spatial_border": [0, 0, 0, 0, 0, TRAINED_PADDING],
-                    "mode": "edge",
-                },
-                {
-                    "_target_": PAD,
-                    "keys": "image",
-                    "k": [1, *network.multiple],
-                    "mode": "edge",
-                    "method": "end",
-                },
-            ],
-        },
+        "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(network)},
         "sweep": "$torch.from_numpy(np.load(@image).astype(np.float32))",
         "neighbors": f"$torch.arange({-around}, {around + 1})[:, None] + torch.arange(len(@sweep))",
         "stack": "$@sweep[@neighbors.clamp(0, len(@sweep) - 1)]",

@@ -1,6 +1,7 @@
 """From the source grid to the network's and back, and the order of layers in a column."""
 
 from itertools import combinations_with_replacement
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import models.layer
+from models.evaluation.person import find_layers
 from models.layer.network import SegmentationNetwork
+from models.layer.weights import load_weights
+from models.phantom import PhantomRequest, synthesize
 from models.steps.grid import bounding_box, grid_shape, resample, resample_labels
 from models.steps.segment import Volume, in_order, most_probable, segment
 
@@ -165,3 +170,14 @@ def test_the_network_takes_any_number_of_rows_and_columns():
     with torch.no_grad():
         scores = network(torch.rand(2, 3, 37, 50) * 255)
     assert scores.shape == (2, 7, 37, 50)
+
+
+@pytest.mark.parametrize("columns", [192, 200])
+def test_layers_reach_both_sides_of_the_image(columns: int) -> None:
+    """With shipped weights, where the image is as wide as the network's steps, and where it is not."""
+    weights = load_weights(Path(models.layer.__file__).parent)
+    phantom = synthesize(0, PhantomRequest((3, 192, columns), (0.5, 0.2, 0.2)))
+    found = find_layers(phantom.scan, weights).labelmap > 0
+    for side in (slice(0, 12), slice(columns - 12, columns)):
+        truth = phantom.labelmap[:, :, side] > 0
+        assert found[:, :, side][truth].mean() > 0.9
