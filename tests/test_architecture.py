@@ -19,8 +19,7 @@ VERBS = (
 ALLOWED = {
     "dicom_node.reasons": "",
     "dicom_node.errors": "dicom_node.reasons",
-    "dicom_node.allowed": "",
-    "dicom_node.settings": "dicom_node.allowed dicom_node.errors",
+    "dicom_node.settings": "dicom_node.errors",
     "dicom_node.index": f"{BASE} dicom_node.study dbos",
     "dicom_node.migrations": "dicom_node.index",
     "dicom_node.study": f"{BASE} {SEAM} pydicom",

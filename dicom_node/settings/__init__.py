@@ -1,0 +1,33 @@
+"""The rules: config/node.toml as frozen dataclasses; unknown keys, wrong types, bad values are errors."""
+
+from dicom_node.settings.destinations import Destination
+from dicom_node.settings.parts import (
+    LARGEST_MIB,
+    Analyze,
+    Assemble,
+    Node,
+    OtherWeights,
+    Report,
+)
+from dicom_node.settings.reading import Settings, load
+from dicom_node.settings.senders import Peer, Receive
+from dicom_node.settings.sources import COLOR_MAPS, Color, Expect, Match, Source
+
+__all__ = [
+    "COLOR_MAPS",
+    "LARGEST_MIB",
+    "Analyze",
+    "Assemble",
+    "Color",
+    "Destination",
+    "Expect",
+    "Match",
+    "Node",
+    "OtherWeights",
+    "Peer",
+    "Receive",
+    "Report",
+    "Settings",
+    "Source",
+    "load",
+]
