@@ -75,9 +75,8 @@ def find_layers(scan: Scan, weights: Weights) -> Layers:
     """Labels 0 to 6 on the scan's grid, and how sure they are."""
     _, row_mm, column_mm = scan.spacing_mm
     volume = Volume(scan.channel("b-mode"), scan.valid, (row_mm, column_mm))
-    network, wanted_mm = weights.segment.network, weights.segment.spacing_mm
     with torch.inference_mode():
-        return segment(volume, network, network.neighbors, wanted_mm)
+        return segment(volume, weights.segment.slice_wise)
 
 
 def _pool(

@@ -94,15 +94,9 @@ class LayerAnalysis:
         check(scan)
         weights, rule = self._load()
         volume = Volume(scan.channel("b-mode"), scan.valid, scan.spacing_mm[1:])
-        segmenter, pain = weights.segment, _classifier(weights, scan)
+        pain = _classifier(weights, scan)
         with torch.no_grad():
-            layers = segment(
-                volume,
-                segmenter.network,
-                segmenter.network.neighbors,
-                segmenter.spacing_mm,
-                self._device,
-            )
+            layers = segment(volume, weights.segment.slice_wise, self._device)
             if not layers.labelmap.any():
                 raise Refusal("No tissue layer was found in the images.", "not-lumbar")
             if rule:

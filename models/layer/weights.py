@@ -39,6 +39,11 @@ from models.layer.card import MEND, Card, read_card
 from models.layer.network import SegmentationNetwork
 from models.layer.pain import PainNetwork
 from models.steps.classify import Levels
+from models.steps.segment import SliceWise
+
+LEAST_DICE = (0.75, 0.4, 0.5, 0.55, 0.58, 0.4)
+"""Expected Dice below which a layer is taken for absent. Chosen on 400 validation people, 160 of whom lacked
+a layer: of layers that are there and were found (Dice above .6) it takes less than one in a hundred."""
 
 CARD = "weights.toml"
 FILE = "weights.safetensors"
@@ -50,6 +55,11 @@ class Segmenter:
 
     network: SegmentationNetwork
     spacing_mm: tuple[float, float]
+
+    @property
+    def slice_wise(self) -> SliceWise:
+        """As ``segment`` runs it."""
+        return SliceWise(self.network, self.network.neighbors, self.spacing_mm, LEAST_DICE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

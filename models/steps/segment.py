@@ -10,7 +10,7 @@ without it. There is no other post-processing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,9 +24,22 @@ from models.steps.grid import bounding_box, grid_shape, pieces_of, resample
 LEAST_PROBABILITY = 1e-4  # so that one sure pixel cannot outvote a whole column
 MEDIAN_MM = 2.5  # wider than a jump between columns, narrower than a gap in a membrane
 LEAST_SHARE = 0.02  # of the columns with tissue; a layer in fewer is taken for absent
-LEAST_DICE = (
-    0.4  # expected; a layer found with less belief is taken for absent, and the rest labeled anew
-)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SliceWise:
+    """A slice-wise network, its grid, and how sure of a layer it must be.
+
+    network     takes (batch, 2 x ``neighbors`` + 1, rows, columns), returns scores of outside and layers.
+    spacing_mm  distance of rows, of columns that it was trained on.
+    least_dice  per layer, the lowest Dice it may expect of itself: a layer found with less belief is taken
+                for absent, and the rest labeled anew. Empty: no layer is.
+    """
+
+    network: Callable[[Tensor], Tensor]
+    neighbors: int
+    spacing_mm: tuple[float, float]
+    least_dice: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,55 +64,45 @@ class Layers:
     confidence: tuple[float, ...]
 
 
-def segment(
-    volume: Volume,
-    network: Callable[[Tensor], Tensor],
-    neighbors: int,
-    wanted_mm: tuple[float, float],
-    device: str = "cpu",
-) -> Layers:
-    """Run a slice-wise network that takes 2 x ``neighbors`` + 1 slices, on a grid of about ``wanted_mm``.
+def segment(volume: Volume, method: SliceWise, device: str = "cpu") -> Layers:
+    """Which layer each voxel belongs to.
 
     Memory: the scan once more on the analysis grid, and a few slices of class probabilities.
     """
-    found = _run(volume, network, neighbors, wanted_mm, device)
+    found = _run(volume, method, device)
     doubtful = [
         label
-        for label, dice in enumerate(found.confidence, start=1)
-        if not np.isnan(dice) and dice < LEAST_DICE
+        for label, (dice, least) in enumerate(
+            zip(found.confidence, method.least_dice, strict=False), start=1
+        )
+        if dice < least  # False where the layer was not found: its Dice is NaN
     ]
     if not doubtful:
         return found
 
     def without(stack: Tensor) -> Tensor:
-        scores = network(stack).clone()
+        scores = method.network(stack).clone()
         scores[:, doubtful] = -torch.inf
         return scores
 
-    return _run(volume, without, neighbors, wanted_mm, device)
+    return _run(volume, replace(method, network=without), device)
 
 
-def _run(
-    volume: Volume,
-    network: Callable[[Tensor], Tensor],
-    neighbors: int,
-    wanted_mm: tuple[float, float],
-    device: str,
-) -> Layers:
+def _run(volume: Volume, method: SliceWise, device: str) -> Layers:
     box = bounding_box(volume.valid)
     valid = volume.valid[box]
     gray = np.where(valid, volume.gray[box], np.float32(0))
-    shape = grid_shape(gray.shape[1:], volume.spacing_mm, wanted_mm)
+    shape = grid_shape(gray.shape[1:], volume.spacing_mm, method.spacing_mm)
     image = torch.from_numpy(resample(gray, shape))
     labels = np.zeros(gray.shape, np.uint8)
     reordered = 0
     overlaps = []
     for piece in pieces_of(gray):
         around = torch.arange(piece.start, piece.stop)[:, None] + torch.arange(
-            -neighbors, neighbors + 1
+            -method.neighbors, method.neighbors + 1
         )
         stack = image[around.clamp(0, image.shape[0] - 1)].to(device)
-        scores = network(stack.contiguous(memory_format=torch.channels_last))
+        scores = method.network(stack.contiguous(memory_format=torch.channels_last))
         probability = _to_source(scores.softmax(1), gray.shape[1:])
         inside = torch.tensor(valid[piece], device=device)
         found, changed = most_probable(probability, inside)

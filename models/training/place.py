@@ -73,9 +73,8 @@ def find(scan: Scan, weights: Weights) -> Layers:
     """The layers of a scan, as the analysis finds them."""
     _, row_mm, column_mm = scan.spacing_mm
     volume = Volume(scan.channel("b-mode"), scan.valid, (row_mm, column_mm))
-    network = weights.segment.network
     with torch.inference_mode():
-        return segment(volume, network, network.neighbors, weights.segment.spacing_mm)
+        return segment(volume, weights.segment.slice_wise)
 
 
 def _people(split: Split, count: int, folder: Path, processes: int) -> list[Statistics]:

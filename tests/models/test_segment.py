@@ -15,7 +15,7 @@ from models.layer.network import SegmentationNetwork
 from models.layer.weights import load_weights
 from models.phantom import PhantomRequest, synthesize
 from models.steps.grid import bounding_box, grid_shape, resample, resample_labels
-from models.steps.segment import Volume, in_order, most_probable, segment
+from models.steps.segment import SliceWise, Volume, in_order, most_probable, segment
 
 STEP = 30  # gray levels between labels, for the network that reads labels off the gray level
 
@@ -46,7 +46,7 @@ def test_labels_come_back_in_place_for_any_spacing(row, column, wanted):
     shape = (3, round(24 / row), round(15 / column))
     labelmap = layered(shape, (row, column))
     volume = Volume((labelmap * STEP).astype(np.float32), np.ones(shape, bool), (row, column))
-    found = segment(volume, reads_gray, 0, (wanted, wanted))
+    found = segment(volume, SliceWise(reads_gray, 0, (wanted, wanted)))
     assert found.labelmap.shape == shape
     assert found.labelmap.dtype == np.uint8
     for label in range(1, 7):
@@ -74,9 +74,35 @@ def test_an_edge_between_pixels_of_the_network_stays_where_it_is(row, edge):
         return scores
 
     volume = Volume(np.zeros(shape, np.float32), np.ones(shape, bool), (row, 0.2))
-    labelmap = segment(volume, knows_depth, 0, (wanted, wanted)).labelmap
+    labelmap = segment(volume, SliceWise(knows_depth, 0, (wanted, wanted))).labelmap
     first = (labelmap[0, :, 20] == 2).argmax() * row
     assert first == pytest.approx(edge, abs=row / 2 + 0.03)
+
+
+def test_a_layer_below_its_least_dice_is_taken_for_absent_and_its_place_goes_to_the_next():
+    shape = (2, 60, 20)
+    volume = Volume(np.zeros(shape, np.float32), np.ones(shape, bool), (0.2, 0.2))
+    row = torch.arange(60)[:, None]
+
+    def knows(stack):
+        """Layer 1, then layer 2 with a share of .6 against layer 3, then layer 3."""
+        probability = torch.zeros(stack.shape[0], 7, 60, 20) + 1e-6
+        probability[:, 1] += (row < 20).float()
+        probability[:, 2] += 0.6 * ((row >= 20) & (row < 30))
+        probability[:, 3] += torch.where(row < 30, 0.4 * (row >= 20), 1.0)
+        return probability.log()
+
+    def labels_of(*least_dice: float) -> list[int]:
+        found = segment(volume, SliceWise(knows, 0, (0.2, 0.2), least_dice))
+        assert all(
+            (found.labelmap == label).any() != np.isnan(found.confidence[label - 1])
+            for label in (1, 2, 3)
+        )
+        return found.labelmap[0, :, 10].tolist()
+
+    as_believed = [1] * 20 + [2] * 10 + [3] * 30
+    assert labels_of() == labels_of(0.9, 0.5, 0.9) == as_believed
+    assert labels_of(0.9, 0.8, 0.8) == [1] * 20 + [3] * 40
 
 
 def test_outside_the_valid_region_there_is_no_tissue():
@@ -84,7 +110,7 @@ def test_outside_the_valid_region_there_is_no_tissue():
     valid = np.zeros(labelmap.shape, bool)
     valid[1:, 5:, 20:60] = True
     gray = np.where(valid, labelmap * STEP, 255).astype(np.float32)
-    found = segment(Volume(gray, valid, (0.2, 0.2)), reads_gray, 1, (0.2, 0.2))
+    found = segment(Volume(gray, valid, (0.2, 0.2)), SliceWise(reads_gray, 1, (0.2, 0.2)))
     np.testing.assert_array_equal(found.labelmap, np.where(valid, labelmap, 0))
     assert found.reordered == 0
 
@@ -98,7 +124,7 @@ def test_the_neighbors_of_a_slice_are_its_channels():
         seen.append(stack[:, :, 0, 0])
         return torch.zeros(stack.shape[0], 7, *stack.shape[2:])
 
-    segment(Volume(gray, np.ones(gray.shape, bool), (0.2, 0.2)), watch, 2, (0.2, 0.2))
+    segment(Volume(gray, np.ones(gray.shape, bool), (0.2, 0.2)), SliceWise(watch, 2, (0.2, 0.2)))
     expected = [[0, 0, 0, 1, 2], [0, 0, 1, 2, 3], [0, 1, 2, 3, 4], [1, 2, 3, 4, 4], [2, 3, 4, 4, 4]]
     np.testing.assert_array_equal(torch.cat(seen).numpy(), expected)
 
