@@ -1,0 +1,169 @@
+"""Before anything listens: is it encrypted, are the certificates good, can anyone log in, are secrets kept?
+
+``look`` says all of it, for ``dicom-node check``; ``prepare`` refuses to start on what is fatal.
+"""
+
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from dicom_node.access import tls
+from dicom_node.access.certificates import SOON_DAYS, days_left
+from dicom_node.access.logins import Logins
+from dicom_node.access.secret import exposed
+from dicom_node.access.users import read_users, users_path
+from dicom_node.errors import SettingsError
+from dicom_node.settings import Destination, Identity, Peer, Settings
+
+LOGGER = logging.getLogger(__name__)
+
+DATABASE_VARIABLE = "DICOM_NODE__NODE__DATABASE"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One thing looked at; a fatal one keeps the node from starting."""
+
+    what: str
+    good: bool
+    sentence: str
+    fatal: bool = False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address, or all addresses of a name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(str(each[4][0])).is_loopback for each in found)
+
+
+def open_door(section: str, host: str, encrypted: bool, insecure: bool) -> Seen:
+    """The rule of every port of the node: loopback, or TLS, or somebody has said that it needs none."""
+    where = f"{section}.host {host}"
+    if is_loopback(host):
+        return Seen("encryption", True, f"{where}: only this machine can connect")
+    if encrypted:
+        return Seen("encryption", True, f"{where}: TLS alone")
+    if insecure:
+        sentence = (
+            f"{where} without TLS, as {section}.insecure says: all on that network can read along"
+        )
+        return Seen("encryption", True, sentence)
+    sentence = (
+        f"{where} would let other machines connect without encryption; give [tls] a certificate and a "
+        f"private_key, or set {section}.insecure = true where that network is itself closed to others"
+    )
+    return Seen("encryption", False, sentence, fatal=True)
+
+
+def needs_login(settings: Settings, host: str) -> bool:
+    """Whether web requests to an address must name a user."""
+    return settings.access.user_identity or not is_loopback(host)
+
+
+def web_logins(settings: Settings, host: str) -> Logins | None:
+    """For the WebDoor of a server on an address; None where nobody must log in. Raises SettingsError."""
+    return Logins(users_path(settings)) if needs_login(settings, host) else None
+
+
+def look(settings: Settings) -> Iterator[Seen]:
+    """All that is said about access; changes nothing."""
+    here = settings.receive
+    yield open_door("receive", here.host, bool(settings.tls.certificate), here.insecure)
+    yield from _tls(settings)
+    yield from _users(settings)
+    yield from _secrets(settings)
+
+
+def refuse(settings: Settings) -> None:
+    """Raise SettingsError on what is fatal."""
+    for seen in look(settings):
+        if seen.fatal:
+            raise SettingsError(seen.sentence)
+
+
+def prepare(settings: Settings) -> None:
+    """Raise SettingsError on what is fatal; log what else must be mended."""
+    refuse(settings)
+    for seen in look(settings):
+        if not seen.good:
+            LOGGER.warning(f"{seen.what} to mend", extra={"fields": {"what": seen.sentence}})
+
+
+def _tls(settings: Settings) -> Iterator[Seen]:
+    identities: dict[str, str] = {}
+    links: tuple[Destination | Peer, ...] = (*settings.destinations, *settings.peers)
+    try:
+        tls.server_context(settings.tls)
+        identities[settings.tls.certificate] = "tls"
+        for link in links:
+            tls.client_arguments(link)
+            if link.tls:
+                identities.setdefault(link.certificate, link.ae_title)
+        for path, whose in identities.items():
+            if path:
+                yield _validity(path, whose)
+    except SettingsError as error:
+        yield Seen("certificates", False, str(error), fatal=True)
+
+
+def _validity(path: str, whose: str) -> Seen:
+    left = days_left(path)
+    if left < 0:
+        sentence = (
+            f"{path} ended {-left} days ago: peers will refuse it; put a new one in its place"
+        )
+    elif left < SOON_DAYS:
+        sentence = f"{path} ends in {left} days; put a new one in its place, then restart the node"
+    else:
+        sentence = f"{path}: {left} days left"
+    return Seen(f"certificate of {whose}", left >= SOON_DAYS, sentence)
+
+
+def _users(settings: Settings) -> Iterator[Seen]:
+    here, path = settings.receive, users_path(settings)
+    web = bool(here.web_port) and needs_login(settings, here.host)
+    if not (settings.access.user_identity or web):
+        return
+    try:
+        count = len(read_users(path))
+    except SettingsError as error:
+        yield Seen("users", False, str(error), fatal=True)
+        return
+    why = "access.user_identity" if settings.access.user_identity else "receive.web_port"
+    sentence = f"{count} may log in"
+    if not count:
+        sentence = f"{why} wants users, and {path} has none; run: dicom-node access add NAME"
+    yield Seen("users", count > 0, sentence, fatal=not count)
+
+
+def _secrets(settings: Settings) -> Iterator[Seen]:
+    identities: tuple[Identity, ...] = (settings.tls, *settings.destinations, *settings.peers)
+    paths = {users_path(settings): None}
+    for identity in identities:
+        kind, _, place = identity.key_password_from.partition(":")
+        paths |= dict.fromkeys(
+            map(Path, filter(None, (identity.private_key, place if kind == "file" else "")))
+        )
+    for path in paths:
+        if sentence := exposed(path):
+            yield Seen("secrets", False, sentence)
+    try:
+        password = sa.make_url(settings.node.database_url).password
+    except sa.exc.ArgumentError:
+        return  # the database's own check says so
+    if password and DATABASE_VARIABLE not in os.environ:
+        sentence = f"node.database holds a password; put it into PGPASSFILE, or the URL into {DATABASE_VARIABLE}"
+        yield Seen("secrets", False, sentence)

@@ -1,0 +1,137 @@
+"""TLS by the profiles of PS3.15: B.12 (BCP 195, RFC 8996 and 9325) and B.13 (the same with fewer suites).
+
+TLS 1.2 and 1.3, never less; of 1.2 only suites with forward secrecy and AES-GCM, also those of the
+non-downgrading profile B.10, so that its peers connect as well.
+"""
+
+import socket
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from dicom_node.access.secret import read_secret
+from dicom_node.errors import SettingsError
+from dicom_node.settings import Destination, Identity, Peer, Tls
+
+SUITES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "bcp195": (
+            "ECDHE-ECDSA-AES256-GCM-SHA384",
+            "ECDHE-RSA-AES256-GCM-SHA384",
+            "ECDHE-ECDSA-AES128-GCM-SHA256",
+            "ECDHE-RSA-AES128-GCM-SHA256",
+            "DHE-RSA-AES256-GCM-SHA384",
+            "DHE-RSA-AES128-GCM-SHA256",
+        ),
+        "bcp195-modified": (
+            "ECDHE-ECDSA-AES256-GCM-SHA384",
+            "ECDHE-RSA-AES256-GCM-SHA384",
+            "DHE-RSA-AES256-GCM-SHA384",
+        ),
+    }
+)
+"""Of TLS 1.2, in our order of preference, as OpenSSL writes them; those of TLS 1.3 are all taken."""
+
+PROBE_SECONDS = 3.0
+
+
+def server_context(tls: Tls) -> ssl.SSLContext | None:
+    """For every port of the node; None without a certificate. Raises SettingsError that names the file."""
+    if not tls.certificate:
+        return None
+    context = _context(ssl.PROTOCOL_TLS_SERVER, tls, tls.profile)
+    if tls.client_certificates:
+        _trust(context, tls.ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_arguments(
+    link: Destination | Peer, profile: str = "bcp195"
+) -> tuple[ssl.SSLContext, str] | None:
+    """``tls_args`` of ``AE.associate`` for a peer; None where it speaks no TLS. Raises SettingsError."""
+    if not link.tls:
+        return None
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, link, profile)
+    if link.ca:
+        _trust(context, link.ca)
+    else:
+        context.load_default_certs()
+    return context, link.server_name or link.host
+
+
+def handshake_failure(host: str, port: int, arguments: tuple[ssl.SSLContext, str]) -> str:
+    """Why a peer and we do not agree on TLS, as a sentence; "" where we do, or where nobody answers."""
+    context, name = arguments
+    try:
+        with (
+            socket.create_connection((host, port), PROBE_SECONDS) as line,
+            context.wrap_socket(line, server_hostname=name) as secured,
+        ):
+            secured.recv(1)  # in TLS 1.3 a peer says here that it does not take our certificate
+    except ssl.SSLError as error:
+        return f"TLS: {said(error)}"
+    except OSError:
+        return ""  # nobody there; or silence, which is right: it waits for us to speak
+    return ""
+
+
+def said(error: ssl.SSLError) -> str:
+    """OpenSSL's reason in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return (error.reason or type(error).__name__).replace("_", " ").lower()
+
+
+def _context(protocol: ssl._SSLMethod, identity: Identity, profile: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(":".join(SUITES[profile]))
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    if identity.certificate:
+        _present(context, identity)
+    return context
+
+
+def _present(context: ssl.SSLContext, identity: Identity) -> None:
+    for what, path in (
+        ("certificate", identity.certificate),
+        ("private_key", identity.private_key),
+    ):
+        _readable(what, path)
+    password = identity.key_password_from and read_secret(identity.key_password_from)
+    try:
+        # Without a password OpenSSL would ask on the terminal.
+        context.load_cert_chain(identity.certificate, identity.private_key, lambda: password)
+    except ssl.SSLError as error:
+        reason = _REASONS.get(error.reason or "", said(error))
+        raise SettingsError(
+            f"certificate {identity.certificate} with private_key {identity.private_key}: {reason}"
+        ) from error
+
+
+_REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
+        "BAD_DECRYPT": "the key's password is wrong; key_password_from says where it is",
+        "BAD_PASSWORD_READ": "the key has a password; key_password_from must say where it is",
+        "": "one of them is no PEM file, or the key's password is wrong",
+    }
+)
+
+
+def _trust(context: ssl.SSLContext, ca: str) -> None:
+    _readable("ca", ca)
+    try:
+        context.load_verify_locations(ca)
+    except ssl.SSLError as error:
+        raise SettingsError(f"ca {ca}: no certificates in PEM form are in it") from error
+
+
+def _readable(what: str, path: str) -> None:
+    try:
+        with Path(path).open("rb"):
+            pass
+    except OSError as error:
+        raise SettingsError(f"{what} {path} cannot be read: {error.strerror}") from error
