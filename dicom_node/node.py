@@ -86,8 +86,7 @@ class Node:
 
     def start(self) -> None:
         """Migrate the database and start the roles. Raises NodeError when it may not, or cannot."""
-        if "receive" in self._roles:
-            refuse(self._settings)
+        refuse(self._settings, listens="receive" in self._roles)
         self._settings.node.data_dir.mkdir(parents=True, exist_ok=True)
         _migrate(self._settings)
         for role in self._roles:

@@ -80,16 +80,14 @@ def web_logins(settings: Settings, host: str) -> Logins | None:
 
 def look(settings: Settings) -> Iterator[Seen]:
     """All that is said about access; changes nothing."""
-    here = settings.receive
-    yield open_door("receive", here.host, bool(settings.tls.certificate), here.insecure)
-    yield from _tls(settings)
-    yield from _users(settings)
+    yield from _ports(settings)
+    yield from _links(settings)
     yield from _secrets(settings)
 
 
-def refuse(settings: Settings) -> None:
-    """Raise SettingsError on what is fatal."""
-    for seen in look(settings):
+def refuse(settings: Settings, listens: bool = True) -> None:
+    """Raise SettingsError on what is fatal, for a node that listens or one that only calls others."""
+    for seen in look(settings) if listens else _links(settings):
         if seen.fatal:
             raise SettingsError(seen.sentence)
 
@@ -102,21 +100,28 @@ def prepare(settings: Settings) -> None:
             LOGGER.warning(f"{seen.what} to mend", extra={"fields": {"what": seen.sentence}})
 
 
-def _tls(settings: Settings) -> Iterator[Seen]:
-    identities: dict[str, str] = {}
-    links: tuple[Destination | Peer, ...] = (*settings.destinations, *settings.peers)
+def _ports(settings: Settings) -> Iterator[Seen]:
+    here, path = settings.receive, settings.tls.certificate
+    yield open_door("receive", here.host, bool(path), here.insecure)
+    yield from _users(settings)
     try:
         tls.server_context(settings.tls)
-        identities[settings.tls.certificate] = "tls"
-        for link in links:
-            tls.client_arguments(link)
-            if link.tls:
-                identities.setdefault(link.certificate, link.ae_title)
-        for path, whose in identities.items():
-            if path:
-                yield _validity(path, whose)
+        if path:
+            yield _validity(path, "the node")
     except SettingsError as error:
-        yield Seen("certificates", False, str(error), fatal=True)
+        yield Seen("[tls]", False, f"[tls] {error}", fatal=True)
+
+
+def _links(settings: Settings) -> Iterator[Seen]:
+    links: tuple[Destination | Peer, ...] = (*settings.destinations, *settings.peers)
+    for link in links:
+        whose = f"{link.ae_title}@{link.host}"
+        try:
+            tls.client_arguments(link)
+            if link.tls and link.certificate not in ("", settings.tls.certificate):
+                yield _validity(link.certificate, whose)
+        except SettingsError as error:
+            yield Seen(f"TLS to {whose}", False, f"to {whose}: {error}", fatal=True)
 
 
 def _validity(path: str, whose: str) -> Seen:
@@ -165,5 +170,5 @@ def _secrets(settings: Settings) -> Iterator[Seen]:
     except sa.exc.ArgumentError:
         return  # the database's own check says so
     if password and DATABASE_VARIABLE not in os.environ:
-        sentence = f"node.database holds a password; put it into PGPASSFILE, or the URL into {DATABASE_VARIABLE}"
+        sentence = f"node.database holds a password; move it to PGPASSFILE, or the URL to {DATABASE_VARIABLE}"
         yield Seen("secrets", False, sentence)

@@ -105,20 +105,18 @@ def _present(context: ssl.SSLContext, identity: Identity) -> None:
         # Without a password OpenSSL would ask on the terminal.
         context.load_cert_chain(identity.certificate, identity.private_key, lambda: password)
     except ssl.SSLError as error:
-        reason = _REASONS.get(error.reason or "", said(error))
-        raise SettingsError(
-            f"certificate {identity.certificate} with private_key {identity.private_key}: {reason}"
-        ) from error
+        files = f"certificate {identity.certificate} with private_key {identity.private_key}"
+        raise SettingsError(f"{files}: {_mistake(error, identity)}") from error
 
 
-_REASONS: Mapping[str, str] = MappingProxyType(
-    {
-        "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
-        "BAD_DECRYPT": "the key's password is wrong; key_password_from says where it is",
-        "BAD_PASSWORD_READ": "the key has a password; key_password_from must say where it is",
-        "": "one of them is no PEM file, or the key's password is wrong",
-    }
-)
+def _mistake(error: ssl.SSLError, identity: Identity) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "the key does not belong to the certificate"
+    if b"ENCRYPTED" not in Path(identity.private_key).read_bytes():
+        return "one of them is no PEM file"
+    if not identity.key_password_from:
+        return "the key has a password; key_password_from must say where it is"
+    return "the key's password is wrong; key_password_from says where it is"
 
 
 def _trust(context: ssl.SSLContext, ca: str) -> None:

@@ -1,0 +1,374 @@
+"""Access, through the front door: who is heard, who comes in, and why others do not; with real DCMTK."""
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
+
+from dicom_node.access.tls import server_context
+from dicom_node.access.users import add_user
+from dicom_node.deliver import deliver, echo
+from dicom_node.errors import DeliveryError, Unreachable
+from dicom_node.receive import door, server
+from dicom_node.settings import Destination, Tls
+from tests.certificates import Authority, Pem
+from tests.conftest import RunningNode, free_port, make_study, peer, start_node, wait_for
+
+PASSCODE = "correct horse battery"
+HERE, ELSEWHERE, BEYOND = "127.0.0.1", "127.0.0.3", "127.0.0.9"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A receiver behind its door, what it logs, and the certificates of the house."""
+
+    node: RunningNode
+    log: Path
+    web_port: int
+    authority: Authority
+    ours: Pem
+    scanner: Pem
+
+    @property
+    def destination(self) -> Destination:
+        """The receiver as another node of the house calls it."""
+        return replace(
+            self.node.destination,
+            tls=True,
+            ca=str(self.authority.path),
+            certificate=str(self.scanner.certificate),
+            private_key=str(self.scanner.private_key),
+        )
+
+    def reason(self) -> str:
+        """Why the last peer was refused; forgets it."""
+
+        def told() -> list[str]:
+            lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+            return [line["reason"] for line in lines if "reason" in line]
+
+        (reason,) = wait_for(told, "the reason in the log")
+        os.truncate(self.log, 0)
+        return str(reason)
+
+    def ask(self, program: str, *options: str) -> int:
+        """The exit status of a program of DCMTK that calls us."""
+        where = ["-aec", "DICOM_NODE", HERE, str(self.node.node.port)]
+        command = [peer(program), *options, *where]
+        return subprocess.run(command, capture_output=True, timeout=60).returncode
+
+
+@contextlib.contextmanager
+def errors_into(path: Path) -> Iterator[None]:
+    """What processes that start meanwhile write to standard error, now and later."""
+    kept = os.dup(2)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def start_guarded(folder: Path, rules: str, tls: bool) -> Iterator[Guarded]:
+    authority = Authority(folder / "certificates")
+    ours, scanner = authority.issue("node", password="secret"), authority.issue("us1")
+    (folder / "password").write_text("secret\n")
+    if tls:
+        rules += f'\n[tls]\n{ours.toml}\nca = "{authority.path}"\n'
+        rules += f'key_password_from = "file:{folder / "password"}"'
+    port, log = free_port(), folder / "log"
+    add_user(folder / "data" / "users", "us1", PASSCODE)
+    with contextlib.ExitStack() as stack:
+        with errors_into(log):
+            receive = f"web_port = {port}"
+            started = start_node(
+                folder, roles=("receive",), quiet_seconds=600.0, receive=receive, more=rules
+            )
+            node = stack.enter_context(started)
+        os.truncate(log, 0)
+        yield Guarded(node, log, port, authority, ours, scanner)
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """TLS with client certificates, some networks, some callers."""
+    rules = f"""
+[access]
+networks = ["{HERE}", "127.0.0.2/31"]
+[[access.callers]]
+ae_title = "US1"
+certificate_name = "us1"
+[[access.callers]]
+ae_title = "US2"
+networks = ["{ELSEWHERE}/32"]
+[[access.callers]]
+ae_title = "DCMTK"
+"""
+    with start_guarded(tmp_path_factory.mktemp("tls"), rules, tls=True) as guarded:
+        yield guarded
+
+
+@pytest.fixture(scope="module")
+def personal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """No TLS, but every association and request names its user."""
+    rules = "[access]\nuser_identity = true"
+    with start_guarded(tmp_path_factory.mktemp("users"), rules, tls=False) as guarded:
+        yield guarded
+
+
+@pytest.mark.peer
+def test_dcmtk_comes_in_with_a_certificate_of_ours_alone(
+    encrypted: Guarded, tmp_path: Path
+) -> None:
+    trusted, caller = ["+cf", str(encrypted.authority.path)], ["-aet", "DCMTK"]
+    for profile in ("+px", "+py", "+pz"):
+        right = [*encrypted.scanner.dcmtk, *trusted, profile, *caller]
+        assert encrypted.ask("echoscu", *right) == 0, profile
+    (path, *_) = make_study(tmp_path / "sent", seed=61)
+    address = ["-aec", "DICOM_NODE", HERE, str(encrypted.node.node.port)]
+    subprocess.run([peer("storescu"), *right, *address, str(path)], check=True, timeout=60)
+    assert encrypted.node.rows("select calling_ae, count(*) from instances") == [("DCMTK", 1)]
+
+    stranger = Authority(tmp_path / "other", "other").issue("us1")
+    refused = {
+        "plain": (caller, "wrong version number"),
+        "anonymous": (["+tla", "-ic", *caller], "peer did not return a certificate"),
+        "another authority": ([*stranger.dcmtk, *trusted, *caller], "unable to get local issuer"),
+        "retired profile": ([*encrypted.scanner.dcmtk, *trusted, "+pa", *caller], "no shared"),
+    }
+    for name, (options, reason) in refused.items():
+        assert encrypted.ask("echoscu", *options) != 0, name
+        assert reason in encrypted.reason(), name
+
+
+def negotiated(guarded: Guarded, *options: str) -> str:
+    """The version and suite that OpenSSL's client gets, "" where it is refused."""
+    where = ["-connect", f"{HERE}:{guarded.node.node.port}"]
+    mine = ["-cert", str(guarded.scanner.certificate), "-key", str(guarded.scanner.private_key)]
+    command = [peer("openssl"), "s_client", *where, *mine, "-brief", *options]
+    done = subprocess.run(command, input="", capture_output=True, text=True, timeout=60)
+    lines = dict(line.split(": ", 1) for line in done.stderr.splitlines() if ": " in line)
+    return " ".join(filter(None, (lines.get("Protocol version"), lines.get("Ciphersuite"))))
+
+
+@pytest.mark.peer
+def test_old_versions_and_weak_suites_are_refused(encrypted: Guarded) -> None:
+    assert negotiated(encrypted, "-tls1_3").startswith("TLSv1.3 ")
+    strong = "ECDHE-RSA-AES128-GCM-SHA256"
+    assert negotiated(encrypted, "-tls1_2", "-cipher", strong) == f"TLSv1.2 {strong}"
+    anything = ["-cipher", "ALL:@SECLEVEL=0"]
+    for version in ("-tls1", "-tls1_1"):
+        assert negotiated(encrypted, version, *anything) == ""
+        assert "unsupported protocol" in encrypted.reason()
+    weak = "AES256-SHA:AES256-GCM-SHA384:ECDHE-RSA-AES256-SHA384:@SECLEVEL=0"
+    assert negotiated(encrypted, "-tls1_2", "-cipher", weak) == ""
+    assert "no shared cipher" in encrypted.reason()
+
+
+def test_callers_addresses_and_certificates(encrypted: Guarded, tmp_path: Path) -> None:
+    echo(encrypted.destination, "US1")
+    other = encrypted.authority.issue("us9")
+    borrowed = replace(
+        encrypted.destination,
+        certificate=str(other.certificate),
+        private_key=str(other.private_key),
+    )
+    for destination, title, reason in (
+        (borrowed, "US1", "its certificate has another name"),
+        (encrypted.destination, "US3", "access.callers does not name it"),
+        (encrypted.destination, "US2", "it calls from another address"),
+    ):
+        with pytest.raises(DeliveryError, match="Calling AE title not recogni"):
+            echo(destination, title)
+        assert reason in encrypted.reason()
+    assert established(encrypted, "US2", ELSEWHERE)
+    assert not established(encrypted, "US2", BEYOND)
+    assert "none of access.networks" in encrypted.reason()
+
+
+def established(guarded: Guarded, title: str, source: str) -> bool:
+    """Whether an association from another address of this machine comes about."""
+    context = ssl.create_default_context(cafile=guarded.authority.path)
+    context.load_cert_chain(guarded.scanner.certificate, guarded.scanner.private_key)
+    entity = AE(title)
+    entity.add_requested_context(Verification)
+    association = entity.associate(
+        HERE,
+        guarded.node.node.port,
+        ae_title="DICOM_NODE",
+        tls_args=(context, HERE),
+        bind_address=(source, 0),
+    )
+    if not association.is_established:
+        return False
+    association.release()
+    return True
+
+
+def test_silent_clients_do_not_keep_others_out(encrypted: Guarded) -> None:
+    address = (HERE, encrypted.node.node.port)
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(address)) for _ in range(12)]
+        echo(encrypted.destination, "US1")
+        for line in silent:
+            line.settimeout(3 * door.HANDSHAKE_SECONDS)
+            assert line.recv(1) == b""  # closed by the deadline
+    wait_for(lambda: encrypted.log.read_text().count("timed out") == len(silent), "the reasons")
+    os.truncate(encrypted.log, 0)
+
+
+def test_handshakes_count_among_the_connections_of_an_address(
+    encrypted: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "HANDSHAKE_SECONDS", 60.0)
+    monkeypatch.setattr(server, "ASSOCIATIONS_PER_ADDRESS", 2)
+    ours = encrypted.authority.issue("ours")
+    tls = Tls(
+        certificate=str(ours.certificate),
+        private_key=str(ours.private_key),
+        client_certificates=False,
+    )
+    entity = AE("NODE")
+    entity.add_supported_context(Verification)
+    listener = entity.make_server(
+        (HERE, 0), ssl_context=server_context(tls), server_class=door.DoorServer
+    )
+    threading.Thread(target=listener.serve_forever, args=(0.05,), daemon=True).start()
+    address = listener.server_address
+    with socket.create_connection(address) as one, socket.create_connection(address) as two:
+        wait_for(lambda: listener.connections_from(HERE) == 2, "two handshakes")
+        with socket.create_connection(address, timeout=30) as third:
+            assert third.recv(1) == b""
+        for line in (one, two):
+            line.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                line.recv(1)
+    wait_for(lambda: listener.connections_from(HERE) == 0, "their end")
+    listener.shutdown()
+
+
+@pytest.mark.peer
+def test_users_of_associations(personal: Guarded, tmp_path: Path) -> None:
+    right = ["-usr", "us1", "-pwd", PASSCODE]
+    (path, *_) = make_study(tmp_path / "sent", seed=62)
+    address = ["-aec", "DICOM_NODE", HERE, str(personal.node.node.port)]
+    command = [peer("storescu"), *right, *address, str(path)]
+    assert subprocess.run(command, timeout=60).returncode == 0
+    assert personal.node.rows("select count(*) from instances") == [(1,)]
+    for options, reason in (
+        ([], "it names no user"),
+        (["-usr", "us1"], "of type 1, not username and passcode"),
+        (["-usr", "us1", "-pwd", "wrong"], "wrong user or passcode"),
+        (["-usr", "us2", "-pwd", PASSCODE], "wrong user or passcode"),
+        (["-usr", "us1", "-pwd", ""], "wrong user or passcode"),
+    ):
+        command = [peer("storescu"), *options, *address, str(path)]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert said.returncode != 0, options
+        assert "Association Rejected" in said.stderr, said.stderr
+        assert reason in personal.reason(), options
+    again = [peer("storescu"), *right, *address, str(path)]
+    assert subprocess.run(again, timeout=60).returncode == 0
+    # Two more wrong ones, and whoever is at this address must wait, also with the right passcode.
+    for passcode, reason in (("no", "wrong user"), ("no", "wrong user"), (PASSCODE, "must wait")):
+        command = [peer("storescu"), "-usr", "us1", "-pwd", passcode, *address, str(path)]
+        assert subprocess.run(command, capture_output=True, timeout=60).returncode != 0
+        assert reason in personal.reason()
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+
+
+def post(line: http.client.HTTPConnection, user: str = "", passcode: str = "") -> Answer:
+    """POST nothing to STOW-RS: 415 says that the application itself has answered."""
+    headers = {"Content-Type": "text/plain"}
+    if user:
+        words = base64.b64encode(f"{user}:{passcode}".encode()).decode()
+        headers["Authorization"] = f"Basic {words}"
+    line.request("POST", "/studies", b"", headers)
+    answer = line.getresponse()
+    answer.read()
+    line.close()
+    return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()})
+
+
+def test_the_web_asks_for_a_login(personal: Guarded) -> None:
+    line = http.client.HTTPConnection(HERE, personal.web_port, timeout=60)
+    assert post(line).headers["www-authenticate"].startswith("Basic ")
+    assert post(line, "us1", PASSCODE).status == 415
+    for _ in range(5):
+        assert post(line, "us1", "wrong").status == 401
+        assert "wrong user" in personal.reason()
+    assert post(line, "us1", PASSCODE).status == 429
+    assert "must wait" in personal.reason()
+
+
+def test_the_web_speaks_tls_alone(encrypted: Guarded) -> None:
+    context = ssl.create_default_context(cafile=encrypted.authority.path)
+    with pytest.raises((ssl.SSLError, ConnectionError)):  # without a certificate
+        post(http.client.HTTPSConnection(HERE, encrypted.web_port, timeout=60, context=context))
+    context.load_cert_chain(encrypted.scanner.certificate, encrypted.scanner.private_key)
+    there = (HERE, encrypted.web_port)
+    line = http.client.HTTPSConnection(*there, timeout=60, context=context)
+    assert post(line).status == 415
+    with pytest.raises((http.client.BadStatusLine, ConnectionError)):
+        post(http.client.HTTPConnection(*there, timeout=60))
+    line = http.client.HTTPSConnection(
+        *there, timeout=60, context=context, source_address=(BEYOND, 0)
+    )
+    assert post(line).status == 403
+    assert "none of access.networks" in encrypted.reason()
+
+
+@pytest.mark.peer
+def test_delivery_over_tls_to_dcmtk(encrypted: Guarded, tmp_path: Path) -> None:
+    """storescp that wants our certificate and has one of the house."""
+    port, kept = free_port(), tmp_path / "kept"
+    kept.mkdir()
+    paths = make_study(tmp_path / "sent", seed=63)
+    trusted = ["+cf", str(encrypted.authority.path)]
+    pacs = encrypted.authority.issue("pacs")
+    command = [peer("storescp"), *pacs.dcmtk, *trusted, "-od", str(kept), str(port)]
+    right = replace(encrypted.destination, name="pacs", ae_title="PACS", port=port)
+    with subprocess.Popen(command) as process:
+        try:
+
+            def sent() -> bool:
+                try:
+                    return bool(deliver(paths, right, "NODE"))
+                except Unreachable:
+                    return False
+
+            wait_for(sent, "storescp")
+            wait_for(lambda: len(list(kept.iterdir())) == len(paths), "the files")
+            stranger = Authority(tmp_path / "other", "other")
+            for changes, reason in (
+                ({"ca": str(stranger.path)}, "certificate in certificate chain"),
+                ({"server_name": "pacs.example"}, "Hostname mismatch"),
+                ({"certificate": "", "private_key": ""}, "handshake failure|certificate required"),
+                ({"ca": str(tmp_path / "none")}, "cannot be read"),
+                ({"tls": False}, "no association"),
+            ):
+                with pytest.raises(Unreachable, match=reason):
+                    deliver(paths, replace(right, **changes), "NODE")
+        finally:
+            process.terminate()
+    assert len(list(kept.iterdir())) == len(paths)
