@@ -175,7 +175,9 @@ def test_old_versions_and_weak_suites_are_refused(encrypted: Guarded) -> None:
     for version in ("-tls1", "-tls1_1"):
         assert negotiated(encrypted, version, *anything) == ""
         assert "unsupported protocol" in encrypted.reason()
-    weak = "AES256-SHA:AES256-GCM-SHA384:ECDHE-RSA-AES256-SHA384:@SECLEVEL=0"
+    weak = (
+        "DHE-RSA-AES256-GCM-SHA384:AES256-SHA:AES256-GCM-SHA384:ECDHE-RSA-AES256-SHA384:@SECLEVEL=0"
+    )
     assert negotiated(encrypted, "-tls1_2", "-cipher", weak) == ""
     assert "no shared cipher" in encrypted.reason()
 

@@ -1,37 +1,34 @@
-"""TLS by the profiles of PS3.15: B.12 (BCP 195, RFC 8996 and 9325) and B.13 (the same with fewer suites).
+"""TLS by the profiles of PS3.15: B.12 (BCP 195, RFC 8996 and 9325) and B.13 (the same, modified).
 
-TLS 1.2 and 1.3, never less; of 1.2 only suites with forward secrecy and AES-GCM, also those of the
-non-downgrading profile B.10, so that its peers connect as well.
+TLS 1.2 and 1.3, never less; of 1.2 only suites with forward secrecy and authenticated encryption. Peers of
+the retired profiles B.9 to B.11 (BCP 195, non-downgrading, extended) have some of them, and connect as well.
 """
 
 import socket
 import ssl
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from dicom_node.access.secret import read_secret
 from dicom_node.errors import SettingsError
 from dicom_node.settings import Destination, Identity, Peer, Tls
 
-SUITES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "bcp195": (
-            "ECDHE-ECDSA-AES256-GCM-SHA384",
-            "ECDHE-RSA-AES256-GCM-SHA384",
-            "ECDHE-ECDSA-AES128-GCM-SHA256",
-            "ECDHE-RSA-AES128-GCM-SHA256",
-            "DHE-RSA-AES256-GCM-SHA384",
-            "DHE-RSA-AES128-GCM-SHA256",
-        ),
-        "bcp195-modified": (
-            "ECDHE-ECDSA-AES256-GCM-SHA384",
-            "ECDHE-RSA-AES256-GCM-SHA384",
-            "DHE-RSA-AES256-GCM-SHA384",
-        ),
-    }
+SUITES = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+    "ECDHE-ECDSA-AES256-CCM",
+    "ECDHE-ECDSA-AES128-CCM",
 )
-"""Of TLS 1.2, in our order of preference, as OpenSSL writes them; those of TLS 1.3 are all taken."""
+"""Of TLS 1.2, as OpenSSL writes them, the preferred first; those of TLS 1.3 are OpenSSL's own choice.
+
+The first four are what RFC 9325 recommends. B.13 also lists Camellia, which OpenSSL does not offer in GCM,
+and CCM_8, whose authentication tag is half as long."""
+
+SECURITY_LEVEL = 2
+"""Of OpenSSL: RSA and Diffie-Hellman of 2048 bits, curves of 224, no SHA-1 in signatures."""
 
 PROBE_SECONDS = 3.0
 
@@ -40,20 +37,18 @@ def server_context(tls: Tls) -> ssl.SSLContext | None:
     """For every port of the node; None without a certificate. Raises SettingsError that names the file."""
     if not tls.certificate:
         return None
-    context = _context(ssl.PROTOCOL_TLS_SERVER, tls, tls.profile)
+    context = _context(ssl.PROTOCOL_TLS_SERVER, tls)
     if tls.client_certificates:
         _trust(context, tls.ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def client_arguments(
-    link: Destination | Peer, profile: str = "bcp195"
-) -> tuple[ssl.SSLContext, str] | None:
+def client_arguments(link: Destination | Peer) -> tuple[ssl.SSLContext, str] | None:
     """``tls_args`` of ``AE.associate`` for a peer; None where it speaks no TLS. Raises SettingsError."""
     if not link.tls:
         return None
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, link, profile)
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, link)
     if link.ca:
         _trust(context, link.ca)
     else:
@@ -84,10 +79,10 @@ def said(error: ssl.SSLError) -> str:
     return (error.reason or type(error).__name__).replace("_", " ").lower()
 
 
-def _context(protocol: ssl._SSLMethod, identity: Identity, profile: str) -> ssl.SSLContext:
+def _context(protocol: ssl._SSLMethod, identity: Identity) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(":".join(SUITES[profile]))
+    context.set_ciphers(":".join((*SUITES, f"@SECLEVEL={SECURITY_LEVEL}")))
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     if identity.certificate:
         _present(context, identity)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from dicom_node.errors import SettingsError
-from dicom_node.settings.allowed import AE_TITLE, Allowed, key, one_of
+from dicom_node.settings.allowed import AE_TITLE, Allowed, key
 
 
 def _are_networks(values: tuple[str, ...]) -> bool:
@@ -41,11 +41,6 @@ class Tls(Identity):
 
     client_certificates: bool = key(
         True, "an AE title is a name that anyone can use; a certificate is not"
-    )
-    profile: str = key(
-        "bcp195",
-        "PS3.15 B.12; modified is B.13, whose cipher suites are fewer",
-        one_of("bcp195", "bcp195-modified"),
     )
 
 
