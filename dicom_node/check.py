@@ -14,7 +14,7 @@ from dicom_node import index
 from dicom_node.access.start import look
 from dicom_node.analyze import load_analyses
 from dicom_node.deliver import CONNECT_SECONDS, echo
-from dicom_node.errors import Declined, DeliveryError, NodeError, SettingsError
+from dicom_node.errors import Busy, Declined, DeliveryError, NodeError, SettingsError
 from dicom_node.settings import Destination, Settings
 
 FREE_BYTES = 5 * 1024**3
@@ -93,10 +93,10 @@ def _port(settings: Settings) -> Check:
         return _encrypted_port(settings, reason)
     try:
         echo(here, settings.node.ae_title)
-    except Declined:
-        sentence = f"{host}:{port}: a node is running; its [access] does not let this machine in"
-        return Check("port", True, sentence)
-    except DeliveryError:
+    except DeliveryError as error:
+        if isinstance(error, Busy | Declined) and "Called AE title" not in error.reason:
+            sentence = f"{host}:{port}: a node is running; to this machine it says: {error.reason}"
+            return Check("port", True, sentence)
         sentence = f"{host}:{port}: {reason}; choose another receive.port, or stop what holds it"
         return Check("port", False, sentence)
     return Check("port", True, f"{host}:{port}: a node is running and answers C-ECHO")

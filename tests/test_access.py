@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -14,19 +15,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
-from dicom_node.access.tls import server_context
+from dicom_node.access.rules import Calling, Refusal, Rules
+from dicom_node.access.tls import client_arguments, server_context
 from dicom_node.access.users import add_user
+from dicom_node.check import check
 from dicom_node.deliver import deliver, echo
-from dicom_node.errors import DeliveryError, Unreachable
+from dicom_node.errors import Busy, DeliveryError, Unreachable
 from dicom_node.receive import door, server
-from dicom_node.settings import Destination, Tls
+from dicom_node.settings import Access, Destination, Settings, Tls
 from tests.certificates import Authority, Pem
 from tests.conftest import RunningNode, free_port, make_study, peer, start_node, wait_for
+from tests.dicom_scanner import Scanner, ask_commitment, sop_uids, store
 
 PASSCODE = "correct horse battery"
+PEER_PORT = free_port()
 HERE, ELSEWHERE, BEYOND = "127.0.0.1", "127.0.0.3", "127.0.0.9"
 
 
@@ -51,6 +56,18 @@ class Guarded:
             certificate=str(self.scanner.certificate),
             private_key=str(self.scanner.private_key),
         )
+
+    @property
+    def settings(self) -> Settings:
+        """With the port that is bound."""
+        receive = replace(self.node.settings.receive, port=self.node.node.port)
+        return replace(self.node.settings, receive=receive)
+
+    def context(self) -> ssl.SSLContext:
+        """A client of the house."""
+        arguments = client_arguments(self.destination)
+        assert arguments is not None
+        return arguments[0]
 
     def reason(self) -> str:
         """Why the last peer was refused; forgets it."""
@@ -118,6 +135,11 @@ ae_title = "US2"
 networks = ["{ELSEWHERE}/32"]
 [[access.callers]]
 ae_title = "DCMTK"
+[[peers]]
+ae_title = "DCMTK"
+host = "{HERE}"
+port = {PEER_PORT}
+tls = true
 """
     with start_guarded(tmp_path_factory.mktemp("tls"), rules, tls=True) as guarded:
         yield guarded
@@ -205,15 +227,13 @@ def test_callers_addresses_and_certificates(encrypted: Guarded, tmp_path: Path) 
 
 def established(guarded: Guarded, title: str, source: str) -> bool:
     """Whether an association from another address of this machine comes about."""
-    context = ssl.create_default_context(cafile=guarded.authority.path)
-    context.load_cert_chain(guarded.scanner.certificate, guarded.scanner.private_key)
     entity = AE(title)
     entity.add_requested_context(Verification)
     association = entity.associate(
         HERE,
         guarded.node.node.port,
         ae_title="DICOM_NODE",
-        tls_args=(context, HERE),
+        tls_args=(guarded.context(), HERE),
         bind_address=(source, 0),
     )
     if not association.is_established:
@@ -226,11 +246,23 @@ def test_silent_clients_do_not_keep_others_out(encrypted: Guarded) -> None:
     address = (HERE, encrypted.node.node.port)
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(address)) for _ in range(12)]
+        dripping = stack.enter_context(socket.create_connection(address))
+        plain = stack.enter_context(socket.create_connection(address))
+        slow = stack.enter_context(encrypted.context().wrap_socket(plain, server_hostname=HERE))
+        slow.sendall(b"\x01\x00\x00")  # half of a PDU's header
         echo(encrypted.destination, "US1")
-        for line in silent:
-            line.settimeout(3 * door.HANDSHAKE_SECONDS)
-            assert line.recv(1) == b""  # closed by the deadline
-    wait_for(lambda: encrypted.log.read_text().count("timed out") == len(silent), "the reasons")
+        with contextlib.suppress(ConnectionError):
+            for byte in bytes([22, 3, 1, 0, 255, *bytes(99)]):  # a ClientHello that never ends
+                dripping.sendall(bytes([byte]))
+                if select.select([dripping], [], [], 0.2)[0]:
+                    break  # closed, though it never was silent
+            else:
+                pytest.fail("it may drip for ever")
+        for line in (*silent, slow):
+            line.settimeout(5 * door.HANDSHAKE_SECONDS)
+            assert line.recv(1) == b""  # closed by its deadline
+    timeouts = len(silent) + 1
+    wait_for(lambda: encrypted.log.read_text().count("timed out") == timeouts, "the reasons")
     os.truncate(encrypted.log, 0)
 
 
@@ -264,6 +296,25 @@ def test_handshakes_count_among_the_connections_of_an_address(
     listener.shutdown()
 
 
+def test_what_fails_at_the_door_keeps_it_shut() -> None:
+    """pynetdicom goes on where a handler has raised."""
+
+    class Broken(Rules):
+        def refusal(self, calling: Calling) -> Refusal | None:
+            raise KeyError(calling.ae_title)
+
+    entity = AE("NODE")
+    entity.add_supported_context(Verification)
+    keeper = door.Doorkeeper(Broken(Access(), None))
+    listener = entity.start_server(
+        (HERE, 0), block=False, evt_handlers=[(evt.EVT_REQUESTED, keeper.on_requested)]
+    )
+    port = listener.server_address[1]
+    with pytest.raises(Busy, match="No reason given"):
+        echo(Destination("node", "NODE", HERE, port), "US1")
+    listener.shutdown()
+
+
 @pytest.mark.peer
 def test_users_of_associations(personal: Guarded, tmp_path: Path) -> None:
     right = ["-usr", "us1", "-pwd", PASSCODE]
@@ -286,6 +337,12 @@ def test_users_of_associations(personal: Guarded, tmp_path: Path) -> None:
         assert reason in personal.reason(), options
     again = [peer("storescu"), *right, *address, str(path)]
     assert subprocess.run(again, timeout=60).returncode == 0
+    users = personal.node.data / "users"
+    kept = users.read_text()
+    users.write_text("us1:nothing\n")  # whoever damages the file keeps everyone out, not in
+    assert subprocess.run(again, capture_output=True, timeout=60).returncode != 0
+    assert "line 1 is no user" in personal.reason()
+    users.write_text(kept)
     # Two more wrong ones, and whoever is at this address must wait, also with the right passcode.
     for passcode, reason in (("no", "wrong user"), ("no", "wrong user"), (PASSCODE, "must wait")):
         command = [peer("storescu"), "-usr", "us1", "-pwd", passcode, *address, str(path)]
@@ -338,6 +395,39 @@ def test_the_web_speaks_tls_alone(encrypted: Guarded) -> None:
     )
     assert post(line).status == 403
     assert "none of access.networks" in encrypted.reason()
+
+
+def test_an_answer_to_commitment_is_brought_over_tls(encrypted: Guarded, tmp_path: Path) -> None:
+    scanner = Scanner("DCMTK", (encrypted.context(), HERE))
+    paths = make_study(tmp_path / "sent", seed=64)
+    association = scanner.associate(encrypted.node)
+    store(association, *paths)
+    mine = encrypted.scanner
+    tls = Tls(
+        certificate=str(mine.certificate),
+        private_key=str(mine.private_key),
+        ca=str(encrypted.authority.path),
+    )
+    with scanner.listening(PEER_PORT, server_context(tls)):
+        assert ask_commitment(association, sop_uids(paths)) == 0x0000
+        association.release()
+        assert scanner.report() == (1, sop_uids(paths), {})
+
+
+def test_check_knows_a_running_node_behind_its_door(encrypted: Guarded, personal: Guarded) -> None:
+    found = {each.what: each for each in check(encrypted.settings)}
+    assert found["port"].good
+    assert "a node is running and shows our certificate" in found["port"].sentence
+    assert "89 days left" in found["certificate of the node"].sentence
+    wait_for(lambda: "refused" in encrypted.log.read_text(), "our look in the log")
+    os.truncate(encrypted.log, 0)
+    found = {each.what: each for each in check(personal.settings)}
+    assert found["port"].good
+    assert "a node is running; to this machine it says: association rejected" in (
+        found["port"].sentence
+    )
+    assert found["users"].sentence == "1 may log in"
+    assert personal.reason() == "it names no user"
 
 
 @pytest.mark.peer
