@@ -1,9 +1,7 @@
-"""Access, through the front door: who is heard, who comes in, and why others do not; with real DCMTK."""
+"""Access to an encrypted node: who is heard, who comes in, and why others do not; with real DCMTK."""
 
-import base64
 import contextlib
 import http.client
-import json
 import os
 import select
 import socket
@@ -11,114 +9,25 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pynetdicom import AE, evt
+from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from dicom_node.access.rules import Calling, Refusal, Rules
-from dicom_node.access.tls import client_arguments, server_context
-from dicom_node.access.users import add_user
+from dicom_node.access.tls import server_context
 from dicom_node.check import check
 from dicom_node.deliver import deliver, echo
-from dicom_node.errors import Busy, DeliveryError, Unreachable
+from dicom_node.errors import DeliveryError, Unreachable
 from dicom_node.receive import door, server
-from dicom_node.settings import Access, Destination, Settings, Tls
-from tests.certificates import Authority, Pem
-from tests.conftest import RunningNode, free_port, make_study, peer, start_node, wait_for
+from dicom_node.settings import Tls
+from tests.certificates import Authority
+from tests.conftest import free_port, make_study, peer, wait_for
 from tests.dicom_scanner import Scanner, ask_commitment, sop_uids, store
+from tests.guarded import BEYOND, ELSEWHERE, HERE, Guarded, post, start_guarded
 
-PASSCODE = "correct horse battery"
 PEER_PORT = free_port()
-HERE, ELSEWHERE, BEYOND = "127.0.0.1", "127.0.0.3", "127.0.0.9"
-
-
-@dataclass(frozen=True)
-class Guarded:
-    """A receiver behind its door, what it logs, and the certificates of the house."""
-
-    node: RunningNode
-    log: Path
-    web_port: int
-    authority: Authority
-    ours: Pem
-    scanner: Pem
-
-    @property
-    def destination(self) -> Destination:
-        """The receiver as another node of the house calls it."""
-        return replace(
-            self.node.destination,
-            tls=True,
-            ca=str(self.authority.path),
-            certificate=str(self.scanner.certificate),
-            private_key=str(self.scanner.private_key),
-        )
-
-    @property
-    def settings(self) -> Settings:
-        """With the port that is bound."""
-        receive = replace(self.node.settings.receive, port=self.node.node.port)
-        return replace(self.node.settings, receive=receive)
-
-    def context(self) -> ssl.SSLContext:
-        """A client of the house."""
-        arguments = client_arguments(self.destination)
-        assert arguments is not None
-        return arguments[0]
-
-    def reason(self) -> str:
-        """Why the last peer was refused; forgets it."""
-
-        def told() -> list[str]:
-            lines = [json.loads(line) for line in self.log.read_text().splitlines()]
-            return [line["reason"] for line in lines if "reason" in line]
-
-        (reason,) = wait_for(told, "the reason in the log")
-        os.truncate(self.log, 0)
-        return str(reason)
-
-    def ask(self, program: str, *options: str) -> int:
-        """The exit status of a program of DCMTK that calls us."""
-        where = ["-aec", "DICOM_NODE", HERE, str(self.node.node.port)]
-        command = [peer(program), *options, *where]
-        return subprocess.run(command, capture_output=True, timeout=60).returncode
-
-
-@contextlib.contextmanager
-def errors_into(path: Path) -> Iterator[None]:
-    """What processes that start meanwhile write to standard error, now and later."""
-    kept = os.dup(2)
-    with path.open("ab") as file:
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-@contextlib.contextmanager
-def start_guarded(folder: Path, rules: str, tls: bool) -> Iterator[Guarded]:
-    authority = Authority(folder / "certificates")
-    ours, scanner = authority.issue("node", password="secret"), authority.issue("us1")
-    (folder / "password").write_text("secret\n")
-    if tls:
-        rules += f'\n[tls]\n{ours.toml}\nca = "{authority.path}"\n'
-        rules += f'key_password_from = "file:{folder / "password"}"'
-    port, log = free_port(), folder / "log"
-    add_user(folder / "data" / "users", "us1", PASSCODE)
-    with contextlib.ExitStack() as stack:
-        with errors_into(log):
-            receive = f"web_port = {port}"
-            started = start_node(
-                folder, roles=("receive",), quiet_seconds=600.0, receive=receive, more=rules
-            )
-            node = stack.enter_context(started)
-        os.truncate(log, 0)
-        yield Guarded(node, log, port, authority, ours, scanner)
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +51,6 @@ port = {PEER_PORT}
 tls = true
 """
     with start_guarded(tmp_path_factory.mktemp("tls"), rules, tls=True) as guarded:
-        yield guarded
-
-
-@pytest.fixture(scope="module")
-def personal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """No TLS, but every association and request names its user."""
-    rules = "[access]\nuser_identity = true"
-    with start_guarded(tmp_path_factory.mktemp("users"), rules, tls=False) as guarded:
         yield guarded
 
 
@@ -296,90 +197,6 @@ def test_handshakes_count_among_the_connections_of_an_address(
     listener.shutdown()
 
 
-def test_what_fails_at_the_door_keeps_it_shut() -> None:
-    """pynetdicom goes on where a handler has raised."""
-
-    class Broken(Rules):
-        def refusal(self, calling: Calling) -> Refusal | None:
-            raise KeyError(calling.ae_title)
-
-    entity = AE("NODE")
-    entity.add_supported_context(Verification)
-    keeper = door.Doorkeeper(Broken(Access(), None))
-    listener = entity.start_server(
-        (HERE, 0), block=False, evt_handlers=[(evt.EVT_REQUESTED, keeper.on_requested)]
-    )
-    port = listener.server_address[1]
-    with pytest.raises(Busy, match="No reason given"):
-        echo(Destination("node", "NODE", HERE, port), "US1")
-    listener.shutdown()
-
-
-@pytest.mark.peer
-def test_users_of_associations(personal: Guarded, tmp_path: Path) -> None:
-    right = ["-usr", "us1", "-pwd", PASSCODE]
-    (path, *_) = make_study(tmp_path / "sent", seed=62)
-    address = ["-aec", "DICOM_NODE", HERE, str(personal.node.node.port)]
-    command = [peer("storescu"), *right, *address, str(path)]
-    assert subprocess.run(command, timeout=60).returncode == 0
-    assert personal.node.rows("select count(*) from instances") == [(1,)]
-    for options, reason in (
-        ([], "it names no user"),
-        (["-usr", "us1"], "of type 1, not username and passcode"),
-        (["-usr", "us1", "-pwd", "wrong"], "wrong user or passcode"),
-        (["-usr", "us2", "-pwd", PASSCODE], "wrong user or passcode"),
-        (["-usr", "us1", "-pwd", ""], "wrong user or passcode"),
-    ):
-        command = [peer("storescu"), *options, *address, str(path)]
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert said.returncode != 0, options
-        assert "Association Rejected" in said.stderr, said.stderr
-        assert reason in personal.reason(), options
-    again = [peer("storescu"), *right, *address, str(path)]
-    assert subprocess.run(again, timeout=60).returncode == 0
-    users = personal.node.data / "users"
-    kept = users.read_text()
-    users.write_text("us1:nothing\n")  # whoever damages the file keeps everyone out, not in
-    assert subprocess.run(again, capture_output=True, timeout=60).returncode != 0
-    assert "line 1 is no user" in personal.reason()
-    users.write_text(kept)
-    # Two more wrong ones, and whoever is at this address must wait, also with the right passcode.
-    for passcode, reason in (("no", "wrong user"), ("no", "wrong user"), (PASSCODE, "must wait")):
-        command = [peer("storescu"), "-usr", "us1", "-pwd", passcode, *address, str(path)]
-        assert subprocess.run(command, capture_output=True, timeout=60).returncode != 0
-        assert reason in personal.reason()
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-
-
-def post(line: http.client.HTTPConnection, user: str = "", passcode: str = "") -> Answer:
-    """POST nothing to STOW-RS: 415 says that the application itself has answered."""
-    headers = {"Content-Type": "text/plain"}
-    if user:
-        words = base64.b64encode(f"{user}:{passcode}".encode()).decode()
-        headers["Authorization"] = f"Basic {words}"
-    line.request("POST", "/studies", b"", headers)
-    answer = line.getresponse()
-    answer.read()
-    line.close()
-    return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()})
-
-
-def test_the_web_asks_for_a_login(personal: Guarded) -> None:
-    line = http.client.HTTPConnection(HERE, personal.web_port, timeout=60)
-    assert post(line).headers["www-authenticate"].startswith("Basic ")
-    assert post(line, "us1", PASSCODE).status == 415
-    for _ in range(5):
-        assert post(line, "us1", "wrong").status == 401
-        assert "wrong user" in personal.reason()
-    assert post(line, "us1", PASSCODE).status == 429
-    assert "must wait" in personal.reason()
-
-
 def test_the_web_speaks_tls_alone(encrypted: Guarded) -> None:
     context = ssl.create_default_context(cafile=encrypted.authority.path)
     with pytest.raises((ssl.SSLError, ConnectionError)):  # without a certificate
@@ -414,20 +231,13 @@ def test_an_answer_to_commitment_is_brought_over_tls(encrypted: Guarded, tmp_pat
         assert scanner.report() == (1, sop_uids(paths), {})
 
 
-def test_check_knows_a_running_node_behind_its_door(encrypted: Guarded, personal: Guarded) -> None:
+def test_check_knows_a_running_node_behind_its_door(encrypted: Guarded) -> None:
     found = {each.what: each for each in check(encrypted.settings)}
     assert found["port"].good
     assert "a node is running and shows our certificate" in found["port"].sentence
     assert "89 days left" in found["certificate of the node"].sentence
     wait_for(lambda: "refused" in encrypted.log.read_text(), "our look in the log")
     os.truncate(encrypted.log, 0)
-    found = {each.what: each for each in check(personal.settings)}
-    assert found["port"].good
-    assert "a node is running; to this machine it says: association rejected" in (
-        found["port"].sentence
-    )
-    assert found["users"].sentence == "1 may log in"
-    assert personal.reason() == "it names no user"
 
 
 @pytest.mark.peer
