@@ -235,7 +235,7 @@ def test_check_knows_a_running_node_behind_its_door(encrypted: Guarded) -> None:
     found = {each.what: each for each in check(encrypted.settings)}
     assert found["port"].good
     assert "a node is running and shows our certificate" in found["port"].sentence
-    assert "89 days left" in found["certificate of the node"].sentence
+    assert "89 days left" in found["certificate"].sentence
     wait_for(lambda: "refused" in encrypted.log.read_text(), "our look in the log")
     os.truncate(encrypted.log, 0)
 

@@ -1,9 +1,7 @@
-"""How long a certificate still holds, and whom a peer's certificate names."""
+"""How long a certificate still holds."""
 
-from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 
@@ -22,10 +20,3 @@ def days_left(path: str, now: datetime | None = None) -> int:
     except ValueError as error:
         raise SettingsError(f"certificate {path} is no PEM file with a certificate") from error
     return (certificate.not_valid_after_utc - (now or datetime.now(UTC))).days
-
-
-def names_of(peer: Mapping[str, Any]) -> Iterator[str]:
-    """Common names and DNS names of what ``SSLSocket.getpeercert`` gives."""
-    for relative in peer.get("subject", ()):
-        yield from (value for name, value in relative if name == "commonName")
-    yield from (value for kind, value in peer.get("subjectAltName", ()) if kind == "DNS")

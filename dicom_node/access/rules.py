@@ -1,8 +1,9 @@
 """Who is heard, and whose association is accepted: the rules of [access], decided in one place."""
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dicom_node.access.logins import Logins, Verdict
 from dicom_node.settings import Access, Caller
@@ -48,6 +49,13 @@ def unknown_caller(reason: str) -> Refusal:
 def unproven_user(reason: str) -> Refusal:
     """Which part of an identity is wrong is not told to the peer."""
     return Refusal(reason, TRANSIENT, SERVICE_PROVIDER, NO_REASON)
+
+
+def names_of(peer: Mapping[str, Any]) -> Iterator[str]:
+    """Common names and DNS names of what ``SSLSocket.getpeercert`` gives."""
+    for relative in peer.get("subject", ()):
+        yield from (value for name, value in relative if name == "commonName")
+    yield from (value for kind, value in peer.get("subjectAltName", ()) if kind == "DNS")
 
 
 def networks_of(texts: Iterable[str]) -> tuple[Network, ...]:

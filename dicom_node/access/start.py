@@ -1,6 +1,6 @@
 """Before anything listens: is it encrypted, are the certificates good, can anyone log in, are secrets kept?
 
-``look`` says all of it, for ``dicom-node check``; ``prepare`` refuses to start on what is fatal.
+``look`` says all of it, for ``dicom-node check``; ``refuse`` keeps a node from starting on what is fatal.
 """
 
 import ipaddress
@@ -14,7 +14,6 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from dicom_node.access import tls
-from dicom_node.access.certificates import SOON_DAYS, days_left
 from dicom_node.access.logins import Logins
 from dicom_node.access.secret import exposed
 from dicom_node.access.users import read_users, users_path
@@ -82,32 +81,30 @@ def look(settings: Settings) -> Iterator[Seen]:
     """All that is said about access; changes nothing."""
     yield from _ports(settings)
     yield from _links(settings)
+    yield from _validities(settings)
     yield from _secrets(settings)
 
 
 def refuse(settings: Settings, listens: bool = True) -> None:
     """Raise SettingsError on what is fatal, for a node that listens or one that only calls others."""
-    for seen in look(settings) if listens else _links(settings):
+    for seen in (*(_ports(settings) if listens else ()), *_links(settings)):
         if seen.fatal:
             raise SettingsError(seen.sentence)
 
 
-def prepare(settings: Settings) -> None:
-    """Raise SettingsError on what is fatal; log what else must be mended."""
-    refuse(settings)
-    for seen in look(settings):
+def warn(settings: Settings) -> None:
+    """Log what does not keep the node from starting and yet must be mended."""
+    for seen in (*_validities(settings), *_secrets(settings)):
         if not seen.good:
             LOGGER.warning(f"{seen.what} to mend", extra={"fields": {"what": seen.sentence}})
 
 
 def _ports(settings: Settings) -> Iterator[Seen]:
-    here, path = settings.receive, settings.tls.certificate
-    yield open_door("receive", here.host, bool(path), here.insecure)
+    here = settings.receive
+    yield open_door("receive", here.host, bool(settings.tls.certificate), here.insecure)
     yield from _users(settings)
     try:
         tls.server_context(settings.tls)
-        if path:
-            yield _validity(path, "the node")
     except SettingsError as error:
         yield Seen("[tls]", False, f"[tls] {error}", fatal=True)
 
@@ -115,26 +112,31 @@ def _ports(settings: Settings) -> Iterator[Seen]:
 def _links(settings: Settings) -> Iterator[Seen]:
     links: tuple[Destination | Peer, ...] = (*settings.destinations, *settings.peers)
     for link in links:
-        whose = f"{link.ae_title}@{link.host}"
         try:
             tls.client_arguments(link)
-            if link.tls and link.certificate not in ("", settings.tls.certificate):
-                yield _validity(link.certificate, whose)
         except SettingsError as error:
+            whose = f"{link.ae_title}@{link.host}"
             yield Seen(f"TLS to {whose}", False, f"to {whose}: {error}", fatal=True)
 
 
-def _validity(path: str, whose: str) -> Seen:
-    left = days_left(path)
-    if left < 0:
-        sentence = (
-            f"{path} ended {-left} days ago: peers will refuse it; put a new one in its place"
-        )
-    elif left < SOON_DAYS:
-        sentence = f"{path} ends in {left} days; put a new one in its place, then restart the node"
-    else:
-        sentence = f"{path}: {left} days left"
-    return Seen(f"certificate of {whose}", left >= SOON_DAYS, sentence)
+def _validities(settings: Settings) -> Iterator[Seen]:
+    # Not at the top: the receiver needs none of it, and it is 8 MB.
+    from dicom_node.access.certificates import SOON_DAYS, days_left
+
+    links: tuple[Destination | Peer, ...] = (*settings.destinations, *settings.peers)
+    used = [settings.tls.certificate, *(link.certificate for link in links if link.tls)]
+    for path in filter(None, dict.fromkeys(used)):
+        try:
+            left = days_left(path)
+        except SettingsError:
+            continue  # said where it is used
+        if left < 0:
+            sentence = f"{path} ended {-left} days ago: peers refuse it; put a new one in its place"
+        elif left < SOON_DAYS:
+            sentence = f"{path} ends in {left} days; put a new one in its place, and restart"
+        else:
+            sentence = f"{path}: {left} days left"
+        yield Seen("certificate", left >= SOON_DAYS, sentence)
 
 
 def _users(settings: Settings) -> Iterator[Seen]:

@@ -9,8 +9,15 @@ from typing import Any
 
 from pynetdicom.events import Event
 
-from dicom_node.access.certificates import names_of
-from dicom_node.access.rules import Calling, Network, Refusal, Rules, admits, unproven_user
+from dicom_node.access.rules import (
+    Calling,
+    Network,
+    Refusal,
+    Rules,
+    admits,
+    names_of,
+    unproven_user,
+)
 from dicom_node.access.tls import said
 from dicom_node.errors import SettingsError
 from dicom_node.receive.server import HardServer

@@ -52,7 +52,7 @@ class Receiver:
     """A listening SCP. Owns its process: pynetdicom's chunked receive and tempfile's folder are global."""
 
     def __init__(self, settings: Settings, name: str) -> None:
-        start.prepare(settings)
+        start.refuse(settings)
         self._settings = settings
         self._engine = index.open_engine(settings.node.database_url, BUSY_SECONDS)
         self._client: DBOSClient = index.open_client(self._engine)
