@@ -147,11 +147,11 @@ def test_silent_clients_do_not_keep_others_out(encrypted: Guarded) -> None:
     address = (HERE, encrypted.node.node.port)
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(address)) for _ in range(12)]
+        echo(encrypted.destination, "US1")  # before their deadline; a listener that waits has 36 s
         dripping = stack.enter_context(socket.create_connection(address))
         plain = stack.enter_context(socket.create_connection(address))
         slow = stack.enter_context(encrypted.context().wrap_socket(plain, server_hostname=HERE))
         slow.sendall(b"\x01\x00\x00")  # half of a PDU's header
-        echo(encrypted.destination, "US1")
         with contextlib.suppress(ConnectionError):
             for byte in bytes([22, 3, 1, 0, 255, *bytes(99)]):  # a ClientHello that never ends
                 dripping.sendall(bytes([byte]))

@@ -169,7 +169,7 @@ def _secrets(settings: Settings) -> Iterator[Seen]:
             yield Seen("secrets", False, sentence)
     try:
         password = sa.make_url(settings.node.database_url).password
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         return  # the database's own check says so
     if password and DATABASE_VARIABLE not in os.environ:
         sentence = f"node.database holds a password; move it to PGPASSFILE, or the URL to {DATABASE_VARIABLE}"
