@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import ssl
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 from sqlalchemy import text
 
 from dicom_node import index
+from dicom_node.access.start import look
 from dicom_node.analyze import load_analyses
-from dicom_node.deliver import echo
-from dicom_node.errors import DeliveryError, NodeError, SettingsError
+from dicom_node.deliver import CONNECT_SECONDS, echo
+from dicom_node.errors import Busy, Declined, DeliveryError, NodeError, SettingsError
 from dicom_node.settings import Destination, Settings
 
 FREE_BYTES = 5 * 1024**3
@@ -29,12 +31,13 @@ class Check:
 
 
 def check(settings: Settings) -> tuple[Check, ...]:
-    """Look at configuration, disk, database, port, analyses and destinations; changes nothing."""
+    """Look at configuration, disk, database, port, access, analyses, destinations; changes nothing."""
     checks = [
         Check("configuration", True, f"AE title {settings.node.ae_title}; every key is known"),
         *_disk(settings.node.data_dir),
         _database(settings),
         _port(settings),
+        *(Check(seen.what, seen.good, seen.sentence) for seen in look(settings)),
         _analyses(settings),
         *(_destination(item, settings.node.ae_title) for item in settings.destinations),
     ]
@@ -86,12 +89,31 @@ def _port(settings: Settings) -> Check:
             return Check("port", True, f"{host}:{port} is free")
     except OSError as error:
         reason = error.strerror
+    if settings.tls.certificate:
+        return _encrypted_port(settings, reason)
     try:
         echo(here, settings.node.ae_title)
-    except DeliveryError:
+    except DeliveryError as error:
+        if isinstance(error, Busy | Declined) and "Called AE title" not in error.reason:
+            sentence = f"{host}:{port}: a node is running; to this machine it says: {error.reason}"
+            return Check("port", True, sentence)
         sentence = f"{host}:{port}: {reason}; choose another receive.port, or stop what holds it"
         return Check("port", False, sentence)
     return Check("port", True, f"{host}:{port}: a node is running and answers C-ECHO")
+
+
+def _encrypted_port(settings: Settings, reason: str | None) -> Check:
+    """Whoever holds the port: it is this node if it shows our certificate."""
+    host, port = settings.receive.host, settings.receive.port
+    try:
+        shown = ssl.get_server_certificate((host, port), timeout=CONNECT_SECONDS)
+        ours = Path(settings.tls.certificate).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        shown, ours = "nothing", ""
+    if "".join(shown.split()) in "".join(ours.split()):
+        return Check("port", True, f"{host}:{port}: a node is running and shows our certificate")
+    sentence = f"{host}:{port}: {reason}; choose another receive.port, or stop what holds it"
+    return Check("port", False, sentence)
 
 
 def _analyses(settings: Settings) -> Check:

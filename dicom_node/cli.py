@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dicom_node import __version__
+from dicom_node.access.command import app as access
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.settings import Settings, load
 from dicom_node.show import print_job, print_json, print_list
@@ -33,6 +34,7 @@ jobs = typer.Typer(
     help="What became of each study: list, show, retry, cancel.", no_args_is_help=True
 )
 app.add_typer(jobs, name="jobs")
+app.add_typer(access, name="access")
 bundle = typer.Typer(
     help="The segmentation network as a MONAI bundle: export, import.", no_args_is_help=True
 )

@@ -22,7 +22,8 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext, build_context
 
-from dicom_node.errors import Busy, Declined, Unreachable
+from dicom_node.access.tls import client_arguments, handshake_failure
+from dicom_node.errors import Busy, Declined, SettingsError, Unreachable
 from dicom_node.settings import Destination
 
 CONNECT_SECONDS, ACSE_SECONDS, NETWORK_SECONDS = 5, 30, 60
@@ -144,14 +145,18 @@ def _associate(
     entity.network_timeout, entity.dimse_timeout = NETWORK_SECONDS, DIMSE_SECONDS
     name, where = destination.name, f"{destination.host}:{destination.port}"
     try:
+        secured = client_arguments(destination)
         association = entity.associate(
             destination.host,
             destination.port,
             contexts,
             destination.ae_title,
             max_pdu=MAXIMUM_PDU_BYTES,
+            tls_args=secured,
             evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
         )
+    except SettingsError as error:  # a certificate that was there at the start; it may come back
+        raise Unreachable(name, str(error)) from error
     except OSError as error:
         raise Unreachable(name, f"{where} cannot be resolved: {error.strerror}") from error
     answer = association.acceptor.primitive
@@ -159,7 +164,8 @@ def _associate(
         reason = f"association rejected: {answer.reason_str}"
         raise (Busy if answer.result == 0x02 else Declined)(name, reason)  # transient, PS3.8 9.3.4
     if answer is None or (not association.is_established and association.accepted_contexts):
-        raise Unreachable(name, f"no association with {where}")
+        why = secured and handshake_failure(destination.host, destination.port, secured)
+        raise Unreachable(name, f"no association with {where}{': ' if why else ''}{why or ''}")
     if not association.is_established:
         raise Declined(name, "it takes none of the kinds of objects")
     try:

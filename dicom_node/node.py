@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any
 
+from dicom_node.access.start import refuse, warn
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.logs import log, write_logs
 from dicom_node.migrations import MIGRATION_ERRORS, migrate
@@ -84,7 +85,9 @@ class Node:
             return self._children[role].process.pid
 
     def start(self) -> None:
-        """Migrate the database and start the roles. Raises NodeError when the database cannot be had."""
+        """Migrate the database and start the roles. Raises NodeError when it may not, or cannot."""
+        refuse(self._settings, listens="receive" in self._roles)
+        warn(self._settings)
         self._settings.node.data_dir.mkdir(parents=True, exist_ok=True)
         _migrate(self._settings)
         for role in self._roles:

@@ -1,6 +1,7 @@
 """What a scanner asks beside storage: commitment and procedure steps, on real associations."""
 
 import queue
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ class Scanner:
     """A scanner's side: what it was told about its requests for commitment, in order."""
 
     title: str = "SCANNER"
+    tls_args: tuple[ssl.SSLContext, str] | None = None
     reports: "queue.Queue[tuple[int, Dataset]]" = field(default_factory=queue.Queue)
 
     def associate(self, node: RunningNode) -> Association:
@@ -39,19 +41,21 @@ class Scanner:
             node.node.port,
             [build_context(each, ExplicitVRLittleEndian) for each in classes],
             "DICOM_NODE",
+            tls_args=self.tls_args,
             evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._told)],
         )
         assert association.is_established
         return association
 
     @contextmanager
-    def listening(self, port: int) -> Iterator[None]:
+    def listening(self, port: int, context: ssl.SSLContext | None = None) -> Iterator[None]:
         """Listen for answers until the block ends."""
         entity = AE(self.title)
         entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
         server = entity.start_server(
             ("127.0.0.1", port),
             block=False,
+            ssl_context=context,
             evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._told)],
         )
         try:

@@ -2,7 +2,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dicom_node.conformance import content, network, objects, statuses, terms
+from dicom_node.conformance import content, network, objects, security, statuses, terms
 
 PATH = "deploy/CONFORMANCE.md"
 """Where the statement of this version is kept."""
@@ -17,6 +17,6 @@ def statement() -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    parts = (network, statuses, objects, content, terms)
+    parts = (network, statuses, objects, content, security, terms)
     tables = {key: value for part in parts for key, value in part.tables().items()}
     return environment.get_template("statement.md").render(tables)

@@ -145,8 +145,9 @@ def _acceptor() -> Iterator[tuple[str, object]]:
         "called AE title",
         "must be this node's; else rejected (permanent, called AE not recognized)",
     )
-    yield "calling AE title", "any"
-    yield "SOP class extended negotiation, user identity", "not supported"
+    yield "calling AE title", "any, unless `access.callers` names who may call"
+    yield "SOP class extended negotiation", "not supported"
+    yield "user identity", "type 2 (username and passcode) where required; no positive response"
 
 
 def _initiator() -> Iterator[tuple[str, object]]:

@@ -24,7 +24,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from dicom_node import index
-from dicom_node.errors import Unreachable
+from dicom_node.access.tls import client_arguments
+from dicom_node.errors import SettingsError, Unreachable
 from dicom_node.receive.store import is_intact, is_uid
 from dicom_node.settings import Destination, Peer, Settings
 
@@ -161,9 +162,12 @@ class Commitments:
                 address.host,
                 address.port,
                 ae_title=address.ae_title,
+                tls_args=client_arguments(address),
                 # We requested the association, and yet are the SCP: PS3.4 section J.3.3.
                 ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)],
             )
+        except SettingsError as error:
+            raise Unreachable(asked.requestor, str(error)) from error
         except OSError as error:
             raise Unreachable(asked.requestor, f"{address.host}: {error.strerror}") from error
         if not association.is_established:

@@ -15,12 +15,18 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
 from dicom_node import index
+from dicom_node.access import start
+from dicom_node.access.logins import Logins
+from dicom_node.access.rules import Rules
+from dicom_node.access.tls import server_context
+from dicom_node.access.users import users_path
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.commitment import Commitments
 from dicom_node.receive.contexts import rejected, supported_contexts
+from dicom_node.receive.door import Doorkeeper, DoorServer
 from dicom_node.receive.intake import Handed, Intake, Sender, rules_of
 from dicom_node.receive.procedure import ProcedureSteps
-from dicom_node.receive.server import HardServer, harden
+from dicom_node.receive.server import harden
 from dicom_node.receive.web import Web
 from dicom_node.settings import Settings
 
@@ -46,6 +52,7 @@ class Receiver:
     """A listening SCP. Owns its process: pynetdicom's chunked receive and tempfile's folder are global."""
 
     def __init__(self, settings: Settings, name: str) -> None:
+        start.refuse(settings)
         self._settings = settings
         self._engine = index.open_engine(settings.node.database_url, BUSY_SECONDS)
         self._client: DBOSClient = index.open_client(self._engine)
@@ -94,7 +101,7 @@ class Receiver:
         self._client.destroy()
         self._engine.dispose()
 
-    def _listen(self) -> HardServer:
+    def _listen(self) -> DoorServer:
         entity = AE(self._settings.node.ae_title)
         private = self._settings.receive.private_sop_classes
         entity.supported_contexts = supported_contexts(private)
@@ -105,10 +112,14 @@ class Receiver:
         entity.network_timeout = NETWORK_SECONDS
         entity.dimse_timeout = DIMSE_SECONDS
         steps = ProcedureSteps(self._engine, self._carriers.stir)
-        server: HardServer = entity.make_server(  # type: ignore[assignment]
+        access = self._settings.access
+        logins = Logins(users_path(self._settings)) if access.user_identity else None
+        rules = Rules(access, logins)
+        server: DoorServer = entity.make_server(  # type: ignore[assignment]
             (self._settings.receive.host, self._settings.receive.port),
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, harden),
+                (evt.EVT_REQUESTED, Doorkeeper(rules).on_requested),
                 (evt.EVT_ACCEPTED, _on_accepted),
                 (evt.EVT_REJECTED, _on_rejected),
                 (evt.EVT_C_STORE, self._on_c_store),
@@ -117,14 +128,16 @@ class Receiver:
                 (evt.EVT_N_CREATE, steps.on_create),
                 (evt.EVT_N_SET, steps.on_set),
             ],
-            server_class=HardServer,  # type: ignore[arg-type]
+            ssl_context=server_context(self._settings.tls),
+            server_class=DoorServer,  # type: ignore[arg-type]
         )
+        server.networks = rules.networks
         return server
 
     def _listen_web(self) -> Web | None:
         if not self._settings.receive.web_port:
             return None
-        return Web(self._settings.receive, self._intake, self._carriers)
+        return Web(self._settings, self._intake, self._carriers)
 
     def _on_c_store(self, event: Event) -> int:
         request, association = cast(C_STORE, event.request), event.assoc
@@ -169,7 +182,9 @@ def _on_accepted(event: Event) -> None:
 
 
 def _on_rejected(event: Event) -> None:
-    _log("association rejected", **_peer(event.assoc))
+    answer = event.assoc.acceptor.primitive
+    reason = answer.reason_str if answer else ""
+    _log("association rejected", **_peer(event.assoc), reason=reason)
 
 
 def _on_c_find(event: Event) -> Iterator[tuple[int, None]]:

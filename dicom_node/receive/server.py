@@ -8,6 +8,7 @@ AssociationSocket, and on its ``_is_connected`` and ``event_queue``: therefore p
 import select
 import socket
 import socketserver
+import ssl
 import time
 from typing import Any
 
@@ -58,6 +59,8 @@ class HardSocket(transport.AssociationSocket):
         """Whether there is something to read."""
         if self.socket is None or not self._is_connected:
             return False
+        if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+            return True
         try:
             poll = select.poll()
             poll.register(self.socket, select.POLLIN)
@@ -95,11 +98,13 @@ class HardServer(transport.ThreadedAssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Count before any DICOM byte is read; approximate, since threads start after the count."""
-        mine = sum(
-            association.requestor.address == client_address[0]
-            for association in self.active_associations
+        return self.connections_from(client_address[0]) < ASSOCIATIONS_PER_ADDRESS
+
+    def connections_from(self, address: str) -> int:
+        """How many of one address are open."""
+        return sum(
+            association.requestor.address == address for association in self.active_associations
         )
-        return mine < ASSOCIATIONS_PER_ADDRESS
 
     def shutdown(self) -> None:
         """Stop listening; the stock one fails on a server made by ``AE.make_server``."""

@@ -8,10 +8,14 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from dicom_node.access.rules import networks_of
+from dicom_node.access.start import web_logins
+from dicom_node.access.tls import server_context
+from dicom_node.access.web import WebDoor
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.intake import Intake
 from dicom_node.receive.stow import Stow
-from dicom_node.settings import Receive
+from dicom_node.settings import Settings
 
 CONCURRENT_REQUESTS = 64
 IDLE_SECONDS = 5
@@ -21,17 +25,22 @@ IDLE_SECONDS = 5
 class Web:
     """STOW-RS on the receiver's host and web port. Raises OSError when it cannot listen there."""
 
-    def __init__(self, settings: Receive, intake: Intake, carriers: Carriers) -> None:
-        self._stow = Stow(intake, carriers, settings.private_sop_classes)
+    def __init__(self, settings: Settings, intake: Intake, carriers: Carriers) -> None:
+        here = settings.receive
+        self._stow = Stow(intake, carriers, here.private_sop_classes)
         routes = [
             Route("/studies", self._stow.store, methods=["POST"]),
             Route("/studies/{study}", self._stow.store, methods=["POST"]),
         ]
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        self._socket = socket.create_server((settings.host, settings.web_port), family=family)
+        logins = web_logins(settings, here.host)
+        door = WebDoor(Starlette(routes=routes), networks_of(settings.access.networks), logins)
+        context = server_context(settings.tls)
+        family = socket.AF_INET6 if ":" in here.host else socket.AF_INET
+        self._socket = socket.create_server((here.host, here.web_port), family=family)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                Starlette(routes=routes),
+                door,
+                ssl_context_factory=(lambda *_: context) if context else None,
                 log_config=None,
                 access_log=False,
                 lifespan="off",

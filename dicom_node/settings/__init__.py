@@ -1,5 +1,6 @@
 """The rules: config/node.toml as frozen dataclasses; unknown keys, wrong types, bad values are errors."""
 
+from dicom_node.settings.access import Access, Caller, Identity, Link, Tls
 from dicom_node.settings.destinations import Destination
 from dicom_node.settings.parts import (
     LARGEST_MIB,
@@ -16,11 +17,15 @@ from dicom_node.settings.sources import COLOR_MAPS, Color, Expect, Match, Source
 __all__ = [
     "COLOR_MAPS",
     "LARGEST_MIB",
+    "Access",
     "Analyze",
     "Assemble",
+    "Caller",
     "Color",
     "Destination",
     "Expect",
+    "Identity",
+    "Link",
     "Match",
     "Node",
     "OtherWeights",
@@ -29,5 +34,6 @@ __all__ = [
     "Report",
     "Settings",
     "Source",
+    "Tls",
     "load",
 ]

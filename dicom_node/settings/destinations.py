@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from dicom_node.settings.access import Link
 from dicom_node.settings.allowed import AE_TITLE, NOT_EMPTY, OBJECTS, between, key, one_of
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(Link):
     """[[destinations]]: a Storage SCP that gets the results."""
 
     name: str = key("", "how jobs and logs call it; no two alike", NOT_EMPTY)

@@ -4,11 +4,12 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from dicom_node.errors import SettingsError
+from dicom_node.settings.access import Access, Tls, check_access, with_identity
 from dicom_node.settings.destinations import Destination
 from dicom_node.settings.parts import Analyze, Assemble, Node, Report
 from dicom_node.settings.senders import Peer, Receive
@@ -23,6 +24,8 @@ class Settings:
 
     node: Node = field(default_factory=Node)
     receive: Receive = field(default_factory=Receive)
+    tls: Tls = field(default_factory=Tls)
+    access: Access = field(default_factory=Access)
     assemble: Assemble = field(default_factory=Assemble)
     analyze: Analyze = field(default_factory=Analyze)
     report: Report = field(default_factory=Report)
@@ -53,7 +56,12 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
     _check_names(settings, name)
     for number, source in enumerate(settings.sources):
         check_color(source, name, f"sources[{number}]")
-    return settings
+    check_access(settings.tls, settings.access, name)
+    return replace(
+        settings,
+        destinations=with_identity(settings.destinations, settings.tls),
+        peers=with_identity(settings.peers, settings.tls),
+    )
 
 
 def _override(data: dict[str, Any], variable: str, text: str) -> None:

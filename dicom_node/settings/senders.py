@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dicom_node.settings.access import Link
 from dicom_node.settings.allowed import AE_TITLE, NOT_EMPTY, UIDS, between, key
 
 
@@ -10,6 +11,9 @@ class Receive:
     """[receive]: the Storage SCP, and STOW-RS."""
 
     host: str = key("127.0.0.1", "loopback only, until the site decides who may send", NOT_EMPTY)
+    insecure: bool = key(
+        False, "true: other machines may connect without TLS; for a network that is itself closed"
+    )
     port: int = key(11112, "the registered port of DICOM; 0 = any free one", between(0, 65535))
     quiet_seconds: float = key(
         10.0,
@@ -28,7 +32,7 @@ class Receive:
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Link):
     """[[peers]]: a scanner to which answers are brought, where it does not wait for them."""
 
     ae_title: str = key("", "its AE title, as it calls us", AE_TITLE)

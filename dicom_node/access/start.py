@@ -1,0 +1,176 @@
+"""Before anything listens: is it encrypted, are the certificates good, can anyone log in, are secrets kept?
+
+``look`` says all of it, for ``dicom-node check``; ``refuse`` keeps a node from starting on what is fatal.
+"""
+
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from dicom_node.access import tls
+from dicom_node.access.logins import Logins
+from dicom_node.access.secret import exposed
+from dicom_node.access.users import read_users, users_path
+from dicom_node.errors import SettingsError
+from dicom_node.settings import Destination, Identity, Peer, Settings
+
+LOGGER = logging.getLogger(__name__)
+
+DATABASE_VARIABLE = "DICOM_NODE__NODE__DATABASE"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One thing looked at; a fatal one keeps the node from starting."""
+
+    what: str
+    good: bool
+    sentence: str
+    fatal: bool = False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address, or all addresses of a name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(str(each[4][0])).is_loopback for each in found)
+
+
+def open_door(section: str, host: str, encrypted: bool, insecure: bool) -> Seen:
+    """The rule of every port of the node: loopback, or TLS, or somebody has said that it needs none."""
+    where = f"{section}.host {host}"
+    if is_loopback(host):
+        return Seen("encryption", True, f"{where}: only this machine can connect")
+    if encrypted:
+        return Seen("encryption", True, f"{where}: TLS alone")
+    if insecure:
+        sentence = (
+            f"{where} without TLS, as {section}.insecure says: all on that network can read along"
+        )
+        return Seen("encryption", True, sentence)
+    sentence = (
+        f"{where} would let other machines connect without encryption; give [tls] a certificate and a "
+        f"private_key, or set {section}.insecure = true where that network is itself closed to others"
+    )
+    return Seen("encryption", False, sentence, fatal=True)
+
+
+def needs_login(settings: Settings, host: str) -> bool:
+    """Whether web requests to an address must name a user."""
+    return settings.access.user_identity or not is_loopback(host)
+
+
+def web_logins(settings: Settings, host: str) -> Logins | None:
+    """For the WebDoor of a server on an address; None where nobody must log in. Raises SettingsError."""
+    return Logins(users_path(settings)) if needs_login(settings, host) else None
+
+
+def look(settings: Settings) -> Iterator[Seen]:
+    """All that is said about access; changes nothing."""
+    yield from _ports(settings)
+    yield from _links(settings)
+    yield from _validities(settings)
+    yield from _secrets(settings)
+
+
+def refuse(settings: Settings, listens: bool = True) -> None:
+    """Raise SettingsError on what is fatal, for a node that listens or one that only calls others."""
+    for seen in (*(_ports(settings) if listens else ()), *_links(settings)):
+        if seen.fatal:
+            raise SettingsError(seen.sentence)
+
+
+def warn(settings: Settings) -> None:
+    """Log what does not keep the node from starting and yet must be mended."""
+    for seen in (*_validities(settings), *_secrets(settings)):
+        if not seen.good:
+            LOGGER.warning(f"{seen.what} to mend", extra={"fields": {"what": seen.sentence}})
+
+
+def _ports(settings: Settings) -> Iterator[Seen]:
+    here = settings.receive
+    yield open_door("receive", here.host, bool(settings.tls.certificate), here.insecure)
+    yield from _users(settings)
+    try:
+        tls.server_context(settings.tls)
+    except SettingsError as error:
+        yield Seen("[tls]", False, f"[tls] {error}", fatal=True)
+
+
+def _links(settings: Settings) -> Iterator[Seen]:
+    links: tuple[Destination | Peer, ...] = (*settings.destinations, *settings.peers)
+    for link in links:
+        try:
+            tls.client_arguments(link)
+        except SettingsError as error:
+            whose = f"{link.ae_title}@{link.host}"
+            yield Seen(f"TLS to {whose}", False, f"to {whose}: {error}", fatal=True)
+
+
+def _validities(settings: Settings) -> Iterator[Seen]:
+    # Not at the top: the receiver needs none of it, and it is 8 MB.
+    from dicom_node.access.certificates import SOON_DAYS, days_left
+
+    links: tuple[Destination | Peer, ...] = (*settings.destinations, *settings.peers)
+    used = [settings.tls.certificate, *(link.certificate for link in links if link.tls)]
+    for path in filter(None, dict.fromkeys(used)):
+        try:
+            left = days_left(path)
+        except SettingsError:
+            continue  # said where it is used
+        if left < 0:
+            sentence = f"{path} ended {-left} days ago: peers refuse it; put a new one in its place"
+        elif left < SOON_DAYS:
+            sentence = f"{path} ends in {left} days; put a new one in its place, and restart"
+        else:
+            sentence = f"{path}: {left} days left"
+        yield Seen("certificate", left >= SOON_DAYS, sentence)
+
+
+def _users(settings: Settings) -> Iterator[Seen]:
+    here, path = settings.receive, users_path(settings)
+    web = bool(here.web_port) and needs_login(settings, here.host)
+    if not (settings.access.user_identity or web):
+        return
+    try:
+        count = len(read_users(path))
+    except SettingsError as error:
+        yield Seen("users", False, str(error), fatal=True)
+        return
+    why = "access.user_identity" if settings.access.user_identity else "receive.web_port"
+    sentence = f"{count} may log in"
+    if not count:
+        sentence = f"{why} wants users, and {path} has none; run: dicom-node access add NAME"
+    yield Seen("users", count > 0, sentence, fatal=not count)
+
+
+def _secrets(settings: Settings) -> Iterator[Seen]:
+    identities: tuple[Identity, ...] = (settings.tls, *settings.destinations, *settings.peers)
+    paths = {users_path(settings): None}
+    for identity in identities:
+        kind, _, place = identity.key_password_from.partition(":")
+        paths |= dict.fromkeys(
+            map(Path, filter(None, (identity.private_key, place if kind == "file" else "")))
+        )
+    for path in paths:
+        if sentence := exposed(path):
+            yield Seen("secrets", False, sentence)
+    try:
+        password = sa.make_url(settings.node.database_url).password
+    except (sa.exc.ArgumentError, ValueError):
+        return  # the database's own check says so
+    if password and DATABASE_VARIABLE not in os.environ:
+        sentence = f"node.database holds a password; move it to PGPASSFILE, or the URL to {DATABASE_VARIABLE}"
+        yield Seen("secrets", False, sentence)
