@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node import index
-from dicom_node.analyze import analyze_study
+from dicom_node.analyze.apart import Apart
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.identity import own_results, shared_header
 from dicom_node.deliver import Receipt, deliver
@@ -24,6 +24,7 @@ from dicom_node.errors import (
     SettingsError,
     StudyError,
     Unreachable,
+    reason_of,
 )
 from dicom_node.pipeline.stage import added, stage, written
 from dicom_node.reasons import INTERNAL_ERROR, OTHER_PATIENT
@@ -35,9 +36,7 @@ from dicom_node.study import (
     Study,
     Unanalyzed,
     load_outcomes,
-    save_outcomes,
 )
-from models.analysis import Analysis
 
 LOGGER = logging.getLogger(__name__)
 
@@ -48,11 +47,9 @@ RETURNED = "all instances are results of this program that came back"
 
 
 class Steps:
-    """The steps, with the settings, the database and the loaded analyses."""
+    """The steps, with the settings, the database and the analyses."""
 
-    def __init__(
-        self, settings: Settings, engine: sa.Engine, analyses: tuple[Analysis, ...]
-    ) -> None:
+    def __init__(self, settings: Settings, engine: sa.Engine, analyses: Apart) -> None:
         self._settings = settings
         self._engine = engine
         self._data = settings.node.data_dir.absolute()
@@ -115,14 +112,11 @@ class Steps:
         """Scans to Findings, on disk; or the reasons why no analysis gave any."""
         with stage("analyze", study_uid, generation) as fields:
             work = self._work(study_uid, generation)
-            outcomes = analyze_study(Study.load(work), self._analyses)
             with added(work, "findings-*") as folder:
-                save_outcomes(outcomes, folder)
-            made: dict[str, Any] = {
-                "findings": [each.analysis for each in outcomes if each.findings]
-            }
+                said = self._analyses.run(work, folder)
+            made: dict[str, Any] = {"findings": [each.analysis for each in said if not each.ground]}
             if not made["findings"]:
-                made = _refused([outcome.ground for outcome in outcomes])
+                made = _refused([each.ground for each in said if each.ground])
             fields |= made
         return made | {"seconds": fields["seconds"]}
 
@@ -179,7 +173,9 @@ class Steps:
                 fields["objects"] = [item.kind for item in made]
         return {"answered": bool(due), "due": due, "seconds": fields["seconds"]}
 
-    def dead_letter(self, study_uid: str, generation: int, word: str) -> list[list[str]]:
+    def dead_letter(
+        self, study_uid: str, generation: int, word: str, error: BaseException | None
+    ) -> list[list[str]]:
         """The grounds to answer a stage that failed for good; none where a later generation is there."""
         studies = index.studies
         with self._engine.connect() as connection:
@@ -188,8 +184,11 @@ class Steps:
             )
         if latest != generation:
             return []
-        sentence = f"The study was received, but the program could not {word} it."
-        return [list(astuple(Ground(INTERNAL_ERROR.value, sentence)))]
+        reason = reason_of(getattr(error, "name", type(error).__name__))
+        sentence = f"The study was received, but the program could not {word} it"
+        if reason != INTERNAL_ERROR:
+            sentence += f": {error}"
+        return [list(astuple(Ground(reason.value, f"{sentence}.")))]
 
     def _has_results(self, study_uid: str, generation: int) -> bool:
         """Whether a stage that failed for good had sent what it made on its way before it failed."""

@@ -6,7 +6,7 @@ import threading
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
 from dicom_node import index
-from dicom_node.analyze import load_analyses
+from dicom_node.analyze.apart import Apart
 from dicom_node.pipeline.steps import Steps
 from dicom_node.pipeline.workflows import ANSWER, Ticket, register
 from dicom_node.settings import Settings
@@ -40,8 +40,10 @@ class Worker:
         }
         DBOS(config=config)
         # Before any work: an analysis that cannot be loaded is said at the start, not at a study.
-        wanted = settings.node.analyses if "gpu" in queues else ()
-        self._steps = Steps(settings, self._engine, load_analyses(wanted, settings.analyze))
+        self._analyses = Apart(settings.node.analyses, settings.analyze)
+        if "gpu" in queues:
+            self._analyses.start()
+        self._steps = Steps(settings, self._engine, self._analyses)
         register(self._steps)
         DBOS.listen_queues(queues)
         DBOS.launch()
@@ -60,6 +62,7 @@ class Worker:
         """Take no more work, and let the steps in hand finish if they do within some seconds."""
         self._stopping.set()
         DBOS.destroy(workflow_completion_timeout_sec=seconds)
+        self._analyses.stop()
         self._engine.dispose()
 
     def _answer_dead_letters(self) -> None:
@@ -84,7 +87,8 @@ class Worker:
                 continue  # an answer that cannot be written is not answered
             study_uid, generation, word, _ = name.split(":", 3)
             ticket = Ticket(study_uid, int(generation), status.priority or 0)
-            grounds = self._steps.dead_letter(study_uid, ticket.generation, word)
+            (whole,) = DBOS.list_workflows(workflow_ids=[name], load_input=False)
+            grounds = self._steps.dead_letter(study_uid, ticket.generation, word, whole.error)
             if grounds:
                 ticket.enqueue("report", ANSWER, grounds)
             self._answered.add(name)

@@ -51,6 +51,16 @@ class Analyze:
 
     device: str = key("auto", "a GPU where there is one", one_of("auto", "cpu", "cuda"))
     threads: int = key(0, "processor threads of one analysis; 0 = all", between(0, 256))
+    deadline_seconds: float = key(
+        3600.0,
+        "for all analyses of one study; one that hangs is ended and told as a failure",
+        between(1, 86400),
+    )
+    recycle_studies: int = key(
+        200,
+        "their process is renewed after so many: memory that leaks comes back",
+        between(1, 100000),
+    )
     weights: tuple[OtherWeights, ...] = key(
         (), "weights of the site's own training; else the shipped"
     )
