@@ -179,9 +179,13 @@ def start_node(
     quiet_seconds: float = 0.2,
     database: str = "",
     receive: str = "",
+    own: str = "",
     more: str = "",
 ) -> Iterator[RunningNode]:
-    """A node on a free port, with its data in a folder, until the block ends; further lines of TOML."""
+    """A node on a free port, with its data in a folder, until the block ends.
+
+    Lines of TOML: ``own`` of [node], ``receive`` of [receive], ``more`` at the end.
+    """
     gate = folder / "gate"
     gate.mkdir()
     lines = [
@@ -189,6 +193,7 @@ def start_node(
         f'data_dir = "{folder / "data"}"',
         f'database = "{database}"',
         'analyses = ["tests.plain_analysis:analysis"]',
+        own,
         "[receive]",
         "port = 0",
         f"quiet_seconds = {quiet_seconds}",
@@ -273,9 +278,7 @@ class Postgres:
             return False
 
 
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    """A running Postgres server."""
+def _postgres() -> Iterator[Postgres]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("PostgreSQL (initdb) is not installed")
@@ -283,3 +286,15 @@ def postgres() -> Iterator[Postgres]:
         server = Postgres(found[-1].parent, Path(folder))
         yield server
         server.stop()
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    """A running Postgres server."""
+    yield from _postgres()
+
+
+@pytest.fixture(scope="module")
+def postgres_for_all() -> Iterator[Postgres]:
+    """A running Postgres server for all tests of a module."""
+    yield from _postgres()

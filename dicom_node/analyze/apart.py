@@ -61,6 +61,11 @@ class Apart:
         self._runs = 0
         self._lock = threading.Lock()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a study is being analyzed."""
+        return self._lock.locked()
+
     def start(self) -> None:
         """Load the analyses. Raises SettingsError, WeightsMismatch, AnalysisDied."""
         with self._lock:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from dicom_node.errors import (
     DeliveryError,
     NotConformant,
     PatientsDiffer,
+    ReportError,
+    SetAside,
     SettingsError,
     StudyError,
     Unreachable,
@@ -43,6 +45,9 @@ LOGGER = logging.getLogger(__name__)
 REPORTS = ("measurements", "refusal")
 """Kinds of results that are documents, and so name their predecessors."""
 
+RECOVERIES = 5
+"""A stage that ends its process or its machine this often is set aside; the worker lives on."""
+
 RETURNED = "all instances are results of this program that came back"
 
 
@@ -52,8 +57,16 @@ class Steps:
     def __init__(self, settings: Settings, engine: sa.Engine, analyses: Apart) -> None:
         self._settings = settings
         self._engine = engine
-        self._data = settings.node.data_dir.absolute()
+        self._data = settings.node.files
         self._analyses = analyses
+
+    def guarded(
+        self, workflow_id: str, work: Callable[..., dict[str, Any]], *of: Any
+    ) -> dict[str, Any]:
+        """Do a step's work, unless the machines that tried were lost too often. Raises SetAside."""
+        if (lost := index.rescues_of(self._engine, workflow_id)) > RECOVERIES:
+            raise SetAside(f"its worker was lost {lost} times in this stage; it is not tried again")
+        return work(*of)
 
     def close_if_complete(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Seconds to wait until the generation may be complete (0.0 = it is), and its priority."""
@@ -126,11 +139,17 @@ class Steps:
             work, folder = self._work(study_uid, generation), self._results(study_uid, generation)
             earlier = self._earlier_reports(study_uid, generation)
             study, destinations = Study.load(work), self._settings.destinations
+            outcomes = load_outcomes(work)
+            if not outcomes:
+                raise ReportError(
+                    f"study {study_uid}: no findings lie in {work}; a shared folder must be mounted "
+                    "without a cache of its entries (NFS: actimeo=0)"
+                )
             fault: NotConformant | None = None
             try:
                 with written(folder) as scratch:
                     try:
-                        made = write_objects(study, load_outcomes(work), scratch, destinations)
+                        made = write_objects(study, outcomes, scratch, destinations)
                         made = follow(made, earlier)
                         hold_back(study_uid, made)
                     except NotConformant as error:

@@ -61,7 +61,7 @@ class Intake:
         self._engine = engine
         self._client = client
         self._stir = stir
-        self.folders = Folders(settings.node.data_dir.absolute())
+        self.folders = Folders(settings.node.data_dir.absolute(), settings.node.files)
 
     def store(self, handed: Handed, sender: Sender) -> int:
         """Check, make durable, remember, answer: a C-STORE status, PS3.4 table B.2-1."""
@@ -111,7 +111,7 @@ class Intake:
             header.transfer_syntax,
             sha256,
             size,
-            str(kept.relative_to(self.folders.data)),
+            str(kept.relative_to(self.folders.files)),
             sender.calling_ae,
             sender.peer,
         )
@@ -132,7 +132,7 @@ class Intake:
         """
         if known.sha256 == arrival.sha256:
             return "identical"  # and has landed on itself
-        first = self.folders.data / known.path
+        first = self.folders.files / known.path
         same_syntax = known.transfer_syntax == arrival.transfer_syntax
         try:
             same = (
