@@ -189,6 +189,8 @@ def test_rescued_work_keeps_its_queue_and_is_set_aside_in_the_end(
 def test_two_versions_do_each_their_own_work(cluster: Cluster, tmp_path: Path) -> None:
     """A rolling upgrade: the old worker finishes what it knows, the new one takes nothing of it."""
     node, hold = cluster.node, cluster.node.gate / "hold"
+    done = cluster.send(tmp_path, seed=90, slices=5)
+    patiently(lambda: cluster.state(done) == "delivered", "a study")
     node.forget()
     new = cluster.machine("c", "-c", ANOTHER_VERSION, cluster.config)
     assert said(new.stdout)["role"] == "infer"
@@ -197,11 +199,11 @@ def test_two_versions_do_each_their_own_work(cluster: Cluster, tmp_path: Path) -
     for uid in uids:
         patiently(lambda uid=uid: cluster.state(uid) == "assembled", "both scans")
     patiently(node.runs, "the first analysis")
-    again = index.workflow_id(uids[0], 0, "analyze", "again")
+    again = index.workflow_id(done, 0, "analyze", "9")
     engine = index.open_engine(node.settings.node.database_url)
     client = index.open_client(engine)
     order: Any = {"workflow_name": "analyze", "queue_name": "gpu", "workflow_id": again}
-    client.enqueue(order | {"app_version": "pipeline-2", "priority": 5}, uids[0], 0, 5)
+    client.enqueue(order | {"app_version": "pipeline-2", "priority": 5}, done, 0, 5)
     patiently(lambda: len(node.runs()) == 2, "the analysis of the new version")
     assert cluster.owners("PENDING")[again] == "c:infer"
     assert index.of_other_versions(client) == {"pipeline-2": 1}
