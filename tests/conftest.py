@@ -211,7 +211,7 @@ def start_node(
     settings = load(path, {})
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("DICOM_NODE_TEST_GATE", str(gate))
-        environment.setenv("PYTHONPATH", str(ROOT))  # for tests.plain_analysis
+        environment.setenv("PYTHONPATH", f"{ROOT}:{folder}")  # for tests.plain_analysis
         environment.setenv("OMP_NUM_THREADS", "1")  # small processes share few cores here
         with Node(settings, path, roles) as node:
             node.wait_ready()
@@ -266,8 +266,9 @@ class Postgres:
         self._server = subprocess.Popen(self._command, user=self._user, stderr=subprocess.DEVNULL)
         wait_for(self._answers, "Postgres")
 
-    def stop(self) -> None:
-        self._server.send_signal(signal.SIGINT)  # its fast shutdown
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """By its fast shutdown; SIGQUIT is the immediate one, which is a crash."""
+        self._server.send_signal(how)
         self._server.wait()
 
     def _answers(self) -> bool:

@@ -49,6 +49,7 @@ class Plain:
             raise Refusal("seven slices are one too many")
         if slices == 9:
             raise ZeroDivisionError("what no sender and no archive shall read")
+        time.sleep(float(os.environ.get("DICOM_NODE_TEST_SECONDS", "0")))
         _pass_gate(slices)
         if slices == 13:
             time.sleep(LONGEST_HOLD_SECONDS)

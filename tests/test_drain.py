@@ -1,4 +1,4 @@
-"""Asked to stop, a node takes nothing new, finishes what is in hand, and leaves the rest to the next start."""
+"""Asked to stop, a node takes nothing new, finishes what is in hand, and leaves the rest for later."""
 
 import json
 import os

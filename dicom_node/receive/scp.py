@@ -18,7 +18,7 @@ from dicom_node import index
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.commitment import Commitments
 from dicom_node.receive.contexts import rejected, supported_contexts
-from dicom_node.receive.intake import Handed, Intake, Sender, rules_of
+from dicom_node.receive.intake import ROUTINE, STAT, Handed, Intake, Sender, rules_of
 from dicom_node.receive.procedure import ProcedureSteps
 from dicom_node.receive.server import HardServer, harden
 from dicom_node.receive.web import Web
@@ -27,7 +27,6 @@ from dicom_node.settings import Settings
 LOGGER = logging.getLogger(__name__)
 
 HIGH_PRIORITY = 1  # PS3.7 table 9.3-1
-STAT, ROUTINE = 1, 5
 
 MAXIMUM_PDU_BYTES = 131072
 MAXIMUM_ASSOCIATIONS = 64
