@@ -266,6 +266,10 @@ class Postgres:
         self._server = subprocess.Popen(self._command, user=self._user, stderr=subprocess.DEVNULL)
         wait_for(self._answers, "Postgres")
 
+    @property
+    def pid(self) -> int:
+        return self._server.pid
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """By its fast shutdown; SIGQUIT is the immediate one, which is a crash."""
         self._server.send_signal(how)

@@ -13,7 +13,6 @@ from dicom_node import index
 from dicom_node.errors import DuplicateInstance, Mismatch, Refused, StoreFull, Unreadable
 from dicom_node.receive.store import (
     Folders,
-    Header,
     check_command,
     fingerprint,
     have_one_shape,
