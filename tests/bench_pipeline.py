@@ -234,7 +234,8 @@ def workers(url: str, folder: Path, console: Console) -> None:
     pacs.stop()
     console.print(
         f"analyses of {ANALYSIS_SECONDS:g} s: {one:.2f} s each with one worker, {two:.2f} s with two: "
-        f"{one / two:.2f} times as fast; one worker spends {100 * (one / ANALYSIS_SECONDS - 1):.1f} % beside the analysis"
+        f"{one / two:.2f} times as fast; "
+        f"one worker spends {100 * (one / ANALYSIS_SECONDS - 1):.1f} % beside the analysis"
     )
 
 
