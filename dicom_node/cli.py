@@ -75,7 +75,9 @@ def serve(
     config: Config = None,
     role: Annotated[
         list[str] | None,
-        typer.Option(help="Run only this role (repeatable): receive, work or infer. Default: all."),
+        typer.Option(
+            help="Run only this role (repeatable): receive, work, deliver or infer. Default: all."
+        ),
     ] = None,
 ) -> None:
     """Run the node: take studies from scanners, analyze them, send results to the destinations."""

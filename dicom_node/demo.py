@@ -157,7 +157,7 @@ def travel(
     seconds = time.monotonic() - pushed
     console.print(f"archive   {len(names)} objects arrived, {seconds:.1f} s after the last image:")
     console.print("".join(f"          {name}\n" for name in names))
-    work = settings.node.data_dir / "work" / job.study / str(job.generation)
+    work = settings.node.files / "work" / job.study / str(job.generation)
     return Study.load(work), load_outcomes(work)
 
 

@@ -9,7 +9,9 @@ NodeError
  |- StudyError               instances that cannot become a Scan
  |   |- NotUltrasound        |- GeometryUnknown     |- Incomplete
  |   |- UnsupportedPixels    |- TooLarge
- |- AnalysisError            |- WeightsMismatch
+ |- AnalysisError            a study that cannot be analyzed, with the code of its answer   a dead letter
+ |   |- WeightsMismatch      |- MemoryShort   |- AnalysisTooSlow   |- AnalysisDied   |- AnalysisFailed
+ |- SetAside                 a stage whose machine was lost again and again                 a dead letter
  |- ExamplesError            DICOM that cannot become training examples
  |- ReportError              an object that cannot be written rightly
  |   |- NotConformant        it was written, and did not pass its check     a dead letter
@@ -117,11 +119,37 @@ class Incomplete(StudyError):
 
 
 class AnalysisError(NodeError):
-    """An analysis cannot run."""
+    """An analysis cannot run; ``code`` is the reason that is sent back."""
+
+    code = reasons.INTERNAL_ERROR
 
 
 class WeightsMismatch(AnalysisError):
     """The weights file is not the one its card names."""
+
+
+class MemoryShort(AnalysisError):
+    """The analyses need more memory than there is."""
+
+    code = reasons.OUT_OF_MEMORY
+
+
+class AnalysisTooSlow(AnalysisError):
+    """The analyses did not end within their deadline."""
+
+    code = reasons.TOO_SLOW
+
+
+class AnalysisDied(AnalysisError):
+    """The process of the analyses ended by itself."""
+
+
+class AnalysisFailed(AnalysisError):
+    """An analysis raised what it should not."""
+
+
+class SetAside(NodeError):
+    """The machines that worked on a stage were lost so often that it is not tried again."""
 
 
 class ExamplesError(NodeError):
@@ -166,3 +194,9 @@ class Busy(DeliveryError):
 
 class Declined(DeliveryError):
     """The destination refuses the object for good (0xA9xx, 0xCxxx, no presentation context)."""
+
+
+def reason_of(kind: str) -> reasons.Reason:
+    """What is sent back for an error of this class, or for none that is known."""
+    found: reasons.Reason = getattr(globals().get(kind), "code", reasons.INTERNAL_ERROR)
+    return found

@@ -13,8 +13,7 @@ import sqlalchemy as sa
 from dbos import DBOSClient, WorkflowStatus
 
 from dicom_node import errors, index
-from dicom_node.errors import NodeError
-from dicom_node.reasons import INTERNAL_ERROR
+from dicom_node.errors import NodeError, reason_of
 from dicom_node.settings import Settings
 
 LISTED = 200
@@ -319,8 +318,9 @@ def _said(run: _Run, key: str) -> Any:
 
 def _code(runs: list[_Run]) -> str:
     """The reason that the answer gives first; "" where nothing was to answer."""
-    if any(run.word != "deliver" and run.status.status in FAILED for run in runs):
-        return INTERNAL_ERROR.value
+    for run in runs:
+        if run.word != "deliver" and run.status.status in FAILED:
+            return reason_of(_kind(run.status)).value
     grounds = [ground for run in runs for ground in _said(run, "grounds") or ()]
     return str(grounds[0][0]) if grounds else ""
 
@@ -349,8 +349,12 @@ def _reason(status: WorkflowStatus) -> str:
     """Our own sentences are known to hold no patient data; of other errors only the kind is told."""
     if status.error is None:
         return "its process died again and again in this stage"
-    name = getattr(status.error, "name", type(status.error).__name__)
+    name = _kind(status)
     return str(status.error) if hasattr(errors, name) else f"{name}; the log says where"
+
+
+def _kind(status: WorkflowStatus) -> str:
+    return str(getattr(status.error, "name", type(status.error).__name__))
 
 
 def _seconds(runs: list[_Run]) -> dict[str, float]:

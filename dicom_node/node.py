@@ -25,14 +25,14 @@ from dicom_node.access.start import refuse, warn
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.logs import log, write_logs
 from dicom_node.migrations import MIGRATION_ERRORS, migrate
-from dicom_node.role import READY_LINE, ROLES
+from dicom_node.role import BEGINS_ANEW, READY_LINE, ROLES, WHOLE
 from dicom_node.settings import Settings
 
 READY_SECONDS = 120.0
 """For the first readiness of all roles; a slow disk loads torch in half a minute."""
 
-STOP_SECONDS = 15.0
-"""For a role to finish the step in hand; what is cut off after that runs again at the next start."""
+STOP_SECONDS = 10.0
+"""For a role to end, beyond the time it has to finish what is in hand."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 HEALTHY_SECONDS = 60.0
@@ -59,7 +59,8 @@ class Node:
             raise SettingsError(f"--role {sorted(unknown)[0]!r}; allowed: {', '.join(ROLES)}")
         self._settings = settings
         self._config_path = config_path
-        self._roles = tuple(roles) or ROLES
+        # What is named is taken at its word; on several machines each does what it is told to.
+        self._roles = {role.split("+", 1)[0]: role for role in roles or WHOLE}
         self._children: dict[str, _Child] = {}
         self._port = settings.receive.port
         self._lock = threading.Lock()
@@ -83,6 +84,10 @@ class Node:
         """The process id of a role, now."""
         with self._lock:
             return self._children[role].process.pid
+
+    def pids(self) -> dict[str, int]:
+        """The process id of every role, now."""
+        return {role: self.pid(role) for role in self._roles}
 
     def start(self) -> None:
         """Migrate the database and start the roles. Raises NodeError when it may not, or cannot."""
@@ -113,7 +118,7 @@ class Node:
             children = list(self._children.values())
         for child in children:
             child.process.terminate()
-        end = time.monotonic() + STOP_SECONDS + 5
+        end = time.monotonic() + self._settings.node.drain_seconds + STOP_SECONDS
         for child in children:
             try:
                 child.process.wait(max(0.1, end - time.monotonic()))
@@ -136,7 +141,7 @@ class Node:
 
     def _spawn(self, role: str) -> _Child:
         # -P: another folder called "models" in the working directory must not win.
-        command = [sys.executable, "-P", "-m", "dicom_node.role", role]
+        command = [sys.executable, "-P", "-m", "dicom_node.role", self._roles[role]]
         if self._config_path:
             command.append(str(self._config_path.absolute()))
         # A receiver that is started again must be found where it was, also where the settings say port 0.
@@ -190,7 +195,8 @@ class Node:
                 self._failed = f"role {role} could not start; the log says why"
                 return
             lived = time.monotonic() - child.started_at
-            pause = FIRST_PAUSE_SECONDS if lived > HEALTHY_SECONDS else pause
+            if lived > HEALTHY_SECONDS or status == BEGINS_ANEW:
+                pause = FIRST_PAUSE_SECONDS
             log("role died", role=role, status=status, lived=round(lived, 1), pause=pause)
             if self._stopping.wait(pause):
                 return
@@ -220,8 +226,7 @@ def serve(settings: Settings, config_path: Path | None, roles: Sequence[str] = (
         announced = False
         while not stop.wait(1.0 if announced else 0.05):
             if not announced and node.is_ready:
-                pids = {role: node.pid(role) for role in roles or ROLES}
-                _announce({"event": "ready", "port": node.port, "roles": pids})
+                _announce({"event": "ready", "port": node.port, "roles": node.pids()})
                 announced = True
     log("stopped")
 

@@ -61,6 +61,16 @@ OTHER_PATIENT = Reason(
     "Instances of the study name different patients",
     "Correct the study at its source and send it again under a new Study Instance UID.",
 )
+OUT_OF_MEMORY = Reason(
+    "out-of-memory",
+    "Not enough memory for the analysis",
+    "Send the sweep alone, or have the node's administrator give the analyses more memory.",
+)
+TOO_SLOW = Reason(
+    "too-slow",
+    "Analysis not ended within its deadline",
+    "Tell the node's administrator (analyze.deadline_seconds); `jobs retry` runs it again.",
+)
 INTERNAL_ERROR = Reason(
     "internal-error",
     "Internal error of the program",
@@ -71,7 +81,7 @@ REASONS = {
     reason.value: reason
     for reason in (
         *(NOT_ULTRASOUND, NOT_LUMBAR, NO_GEOMETRY, UNDECODABLE, TOO_LARGE, INCOMPLETE),
-        *(UNSUITABLE, NO_ANALYSIS, OTHER_PATIENT, INTERNAL_ERROR),
+        *(UNSUITABLE, NO_ANALYSIS, OTHER_PATIENT, OUT_OF_MEMORY, TOO_SLOW, INTERNAL_ERROR),
     )
 }
 """Each reason by its code value."""

@@ -1,8 +1,9 @@
-"""One role, in a process of its own: ``python -P -m dicom_node.role receive|work|infer [CONFIG]``.
+"""One role, in a process of its own: ``python -P -m dicom_node.role ROLE [CONFIG]``.
 
-receive   the Storage SCP; never imports torch
-work      queues cpu and deliver: assemble, report, deliver
-infer     queue gpu: the analyses, with torch, loaded at the start
+receive   the Storage SCP
+work      queue cpu: assemble, report
+deliver   queue deliver; ``work+deliver`` is both in one process
+infer     queue gpu: the analyses, which run in a process apart, the only one with torch
 """
 
 import fcntl
@@ -21,30 +22,38 @@ from dicom_node.errors import NodeError, SettingsError
 from dicom_node.logs import log, write_logs
 from dicom_node.settings import Settings, load
 
-QUEUES = {"work": ["cpu", "deliver"], "infer": ["gpu"]}
+QUEUES = {"work": "cpu", "deliver": "deliver", "infer": "gpu"}
 ROLES = ("receive", *QUEUES)
+WHOLE = ("receive", "work+deliver", "infer")
+"""A whole node on one machine: delivering needs no process of its own."""
 
 READY_LINE = '{"event": "ready"'
 """How the one line begins that a role says on its standard output."""
 
+BEGINS_ANEW = 70
+"""Exit status of a role that is to be started again at once: its database was away."""
+
 LOCK_SECONDS = 20.0
 """The previous process of this role may still be finishing its last step."""
 
-FINISH_SECONDS = 10
-"""For the steps in hand when asked to stop; what is cut off runs again at the next start."""
-
 
 def main(role: str, config_path: Path | None) -> int:
-    """Run a role until SIGTERM, or until the parent is gone. Returns the exit status."""
+    """Run a role until SIGTERM, or until the parent is gone. Returns the exit status.
+
+    Asked to stop, it takes nothing new, finishes what is in hand within ``node.drain_seconds``, and leaves
+    the rest to the next start, or to other machines.
+    """
+    name = role.split("+", 1)[0]
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and passes on SIGTERM
-    write_logs(role)
+    write_logs(name)
     threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
     try:
         settings = load(config_path)
-        with _alone(settings, role):
-            finish = _START[role](settings, executor_id(settings, role))
+        start = _receive if name == "receive" else _work_on(role)
+        with _alone(settings, name):
+            finish = start(settings, executor_id(settings, name), stop)
             stop.wait()
             finish()
     except NodeError as error:
@@ -58,7 +67,7 @@ def executor_id(settings: Settings, role: str) -> str:
     """Under which name DBOS knows this process: fixed, so that a restart finds its own work again."""
     if settings.node.database_url.startswith("sqlite"):
         return role  # one machine by nature; a container's host name may change
-    return f"{socket.gethostname()}:{role}"
+    return f"{settings.node.name or socket.gethostname()}:{role}"
 
 
 def _alone(settings: Settings, role: str) -> IO[str]:
@@ -89,7 +98,7 @@ def _ready(**told: int | str) -> None:
     sys.stdout.flush()
 
 
-def _receive(settings: Settings, name: str) -> Callable[[], None]:
+def _receive(settings: Settings, name: str, _stop: threading.Event) -> Callable[[], None]:
     from dicom_node.receive import Receiver  # not at the top: the other roles need no SCP
 
     try:
@@ -104,25 +113,22 @@ def _receive(settings: Settings, name: str) -> Callable[[], None]:
     return receiver.stop
 
 
-def _work_on(role: str) -> Callable[[Settings, str], Callable[[], None]]:
-    def start(settings: Settings, name: str) -> Callable[[], None]:
+def _work_on(role: str) -> Callable[[Settings, str, threading.Event], Callable[[], None]]:
+    def start(settings: Settings, name: str, stop: threading.Event) -> Callable[[], None]:
         from dicom_node.pipeline import Worker  # not at the top: the receiver needs no highdicom
 
-        worker = Worker(settings, name, QUEUES[role])
+        worker = Worker(settings, name, [QUEUES[word] for word in role.split("+")], stop)
         _ready(role=role)
 
         def finish() -> None:
-            worker.stop(FINISH_SECONDS)
+            worker.stop()
             log("role stopped")
             # A step that is still running would keep the interpreter; it runs again at the next start.
-            os._exit(0)
+            os._exit(BEGINS_ANEW if worker.begins_anew else 0)
 
         return finish
 
     return start
-
-
-_START = {"receive": _receive, **{role: _work_on(role) for role in QUEUES}}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What is carried from stage to stage: the DICOM side of a study beside the Scans made from it."""
 
 import json
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -119,7 +120,8 @@ class Study:
             entries.append(
                 [
                     {
-                        "paths": [str(path) for path in source.paths],
+                        # Relative, so that machines may have the shared folder in different places.
+                        "paths": [os.path.relpath(path, folder) for path in source.paths],
                         "frames": [[frame.instance, frame.number] for frame in source.frames],
                     }
                     for source in acquisition.sources
@@ -142,7 +144,10 @@ class Study:
                 Scan.load(folder / f"scan-{number}.npz"),
                 tuple(
                     Source(
-                        tuple(Path(path) for path in source["paths"]),
+                        tuple(
+                            Path(os.path.normpath(folder.absolute() / path))
+                            for path in source["paths"]
+                        ),
                         tuple(SourceFrame(*frame) for frame in source["frames"]),
                     )
                     for source in sources

@@ -22,6 +22,10 @@ class Refusal(Exception):
         self.kind = kind
 
 
+class OutOfMemory(Exception):
+    """An analysis has not enough memory, on whatever device."""
+
+
 class WeightsError(Exception):
     """The weights of an analysis are missing, or are not the ones that its card names."""
 
@@ -31,7 +35,7 @@ class Analysis(Protocol):
     """One analysis: layers, fascia, muscle or disc.
 
     ``accepts`` is a cheap look at modality and channels. ``run`` returns Findings on the scan's own grid or
-    raises Refusal with a sentence a radiographer understands.
+    raises Refusal with a sentence a radiographer understands, and OutOfMemory (or MemoryError).
     """
 
     name: str
@@ -55,6 +59,15 @@ class Retrainable(Analysis, Protocol):
 
     def with_weights(self, folder: Path) -> Analysis:
         """The same analysis with the weights of a folder, which ``prepare`` loads and checks."""
+        ...
+
+
+@runtime_checkable
+class Sparing(Analysis, Protocol):
+    """An analysis that can do with less memory, in more time."""
+
+    def spare(self) -> None:
+        """From now on work in small pieces."""
         ...
 
 

@@ -179,9 +179,13 @@ def start_node(
     quiet_seconds: float = 0.2,
     database: str = "",
     receive: str = "",
+    own: str = "",
     more: str = "",
 ) -> Iterator[RunningNode]:
-    """A node on a free port, with its data in a folder, until the block ends; further lines of TOML."""
+    """A node on a free port, with its data in a folder, until the block ends.
+
+    Lines of TOML: ``own`` of [node], ``receive`` of [receive], ``more`` at the end.
+    """
     gate = folder / "gate"
     gate.mkdir()
     lines = [
@@ -189,6 +193,7 @@ def start_node(
         f'data_dir = "{folder / "data"}"',
         f'database = "{database}"',
         'analyses = ["tests.plain_analysis:analysis"]',
+        own,
         "[receive]",
         "port = 0",
         f"quiet_seconds = {quiet_seconds}",
@@ -206,7 +211,7 @@ def start_node(
     settings = load(path, {})
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("DICOM_NODE_TEST_GATE", str(gate))
-        environment.setenv("PYTHONPATH", str(ROOT))  # for tests.plain_analysis
+        environment.setenv("PYTHONPATH", f"{ROOT}:{folder}")  # for tests.plain_analysis
         environment.setenv("OMP_NUM_THREADS", "1")  # small processes share few cores here
         with Node(settings, path, roles) as node:
             node.wait_ready()
@@ -261,8 +266,13 @@ class Postgres:
         self._server = subprocess.Popen(self._command, user=self._user, stderr=subprocess.DEVNULL)
         wait_for(self._answers, "Postgres")
 
-    def stop(self) -> None:
-        self._server.send_signal(signal.SIGINT)  # its fast shutdown
+    @property
+    def pid(self) -> int:
+        return self._server.pid
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """By its fast shutdown; SIGQUIT is the immediate one, which is a crash."""
+        self._server.send_signal(how)
         self._server.wait()
 
     def _answers(self) -> bool:
@@ -273,9 +283,7 @@ class Postgres:
             return False
 
 
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    """A running Postgres server."""
+def _postgres() -> Iterator[Postgres]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("PostgreSQL (initdb) is not installed")
@@ -283,3 +291,15 @@ def postgres() -> Iterator[Postgres]:
         server = Postgres(found[-1].parent, Path(folder))
         yield server
         server.stop()
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    """A running Postgres server."""
+    yield from _postgres()
+
+
+@pytest.fixture(scope="module")
+def postgres_for_all() -> Iterator[Postgres]:
+    """A running Postgres server for all tests of a module."""
+    yield from _postgres()

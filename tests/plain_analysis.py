@@ -5,6 +5,8 @@ leaves a file ``ran-...`` with the number of slices, and waits while there is a 
 """
 
 import os
+import resource
+import signal
 import sys
 import time
 import uuid
@@ -21,10 +23,17 @@ LONGEST_HOLD_SECONDS = 60.0
 
 
 class Plain:
-    """Two layers, halved at the middle row; refuses scans of seven slices, and fails on nine."""
+    """Two layers, halved at the middle row; refuses scans of seven slices, and fails on nine.
+
+    Takes too long on 13 slices, dies on 17, lacks memory on 14, and on 15 unless it spares.
+    """
 
     name = "plain"
     version = "1"
+    spared = False
+
+    def spare(self) -> None:
+        self.spared = True
 
     def prepare(self, device: str, threads: int) -> None:
         # As some libraries do; the node must not take it for the word of a role.
@@ -40,7 +49,14 @@ class Plain:
             raise Refusal("seven slices are one too many")
         if slices == 9:
             raise ZeroDivisionError("what no sender and no archive shall read")
+        time.sleep(float(os.environ.get("DICOM_NODE_TEST_SECONDS", "0")))
         _pass_gate(slices)
+        if slices == 13:
+            time.sleep(LONGEST_HOLD_SECONDS)
+        if slices == 17:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if slices == 14 or (slices == 15 and not self.spared):
+            _lack_memory()
         labelmap = np.ones((slices, rows, columns), dtype=np.uint8)
         labelmap[:, rows // 2 :] = 2
         segments = tuple(
@@ -59,6 +75,14 @@ class Plain:
         )
         run = Run(self.name, self.version, "0" * 64)
         return Findings(Segmentation(segments, labelmap), (), (), measured, (), run)
+
+
+def _lack_memory() -> None:
+    """A limit of this process's address space a little above what it has, and far more asked for."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + (64 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    np.ones(1 << 30)
 
 
 def _pass_gate(slices: int) -> None:

@@ -25,7 +25,7 @@ ALLOWED = {
     "dicom_node.migrations": "dicom_node.index",
     "dicom_node.study": f"{BASE} {SEAM} pydicom",
     "dicom_node.scanner": f"{BASE} dicom_node.study {SEAM} pydicom",
-    "dicom_node.analyze": CARRY,
+    "dicom_node.analyze": f"{CARRY} dicom_node.logs",
     "dicom_node.receive": f"{CARRY} dicom_node.access pynetdicom dbos",
     "dicom_node.deliver": f"{CARRY} dicom_node.access pynetdicom",
     "dicom_node.assemble": f"{CARRY} highdicom",

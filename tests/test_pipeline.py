@@ -32,7 +32,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningNod
     """One node with two archives for all tests: it must survive each of them."""
     first, second = Pacs("first"), Pacs("second")
     folder = tmp_path_factory.mktemp("node")
-    with start_node(folder, first.destination, second.destination) as node:
+    emergency = '[[sources]]\nmatch = { ae_title = "EMERGENCY" }\nstat = true'
+    with start_node(folder, first.destination, second.destination, more=emergency) as node:
         yield node, first, second
     first.stop()
     second.stop()
@@ -279,13 +280,16 @@ def test_stat_first_and_cancel(node: RunningNode, tmp_path: Path) -> None:
     for path in urgent:
         assert association.send_c_store(path, priority=1).Status == 0x0000
     association.release()
-    wait_for_state(node, study_uid_of(urgent[0]), "assembled")
+    declared = make_study(tmp_path / "declared", seed=27, slices=8)
+    node.send(*declared, calling_ae="EMERGENCY")
+    for paths in (urgent, declared):
+        wait_for_state(node, study_uid_of(paths[0]), "assembled")
     canceled = study_uid_of(routine[2][0])
     jobs.cancel_job(node.settings, canceled)
     hold.unlink()
-    for paths in (*routine[:2], urgent):
+    for paths in (*routine[:2], urgent, declared):
         wait_for_state(node, study_uid_of(paths[0]), "delivered")
-    assert node.runs() == ["3", "6", "4"]
+    assert node.runs() == ["3", "6", "8", "4"]
     assert state(node, canceled) == "canceled"
     jobs.retry_job(node.settings, canceled)
     wait_for_state(node, canceled, "delivered")

@@ -18,6 +18,15 @@ DATABASE_AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutE
 """What passes when the database is there again, or less busy."""
 
 
+PATIENCE = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Of libpq, in seconds, the last in ms: that a network swallows packets is noticed in a minute."""
+
+
 def too_old(python: tuple[int, ...], library: tuple[int, ...]) -> str:
     """Why this SQLite cannot be used, or "". From Python 3.12 on DBOS asks it for ``unixepoch('subsec')``."""
     if python < (3, 12) or library >= (3, 42):
@@ -39,7 +48,8 @@ def open_engine(url: str, busy_seconds: float = 30.0) -> sa.Engine:
     ):
         raise SettingsError(reason)
     if not url.startswith("sqlite"):
-        options = {"connect_args": {"connect_timeout": int(busy_seconds)}, "pool_pre_ping": True}
+        arguments = {"connect_timeout": int(busy_seconds), **PATIENCE}
+        options = {"connect_args": arguments, "pool_pre_ping": True}
         return sa.create_engine(url, pool_size=20, max_overflow=10, **options)
     engine = sa.create_engine(url, pool_size=20, max_overflow=10)
 

@@ -102,6 +102,13 @@ results = sa.Table(
     sa.Column("verdict", sa.String, nullable=False, server_default=""),
     sa.Column("made_at", sa.Float, nullable=False),
 )
+rescues = sa.Table(  # of stages, from machines that were lost
+    "rescues",
+    METADATA,
+    sa.Column("workflow_id", sa.String, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("rescued_at", sa.Float, nullable=False),
+)
 deliveries = sa.Table(  # of an object, whichever generations it is a result of
     "deliveries",
     METADATA,

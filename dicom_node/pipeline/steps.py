@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node import index
-from dicom_node.analyze import analyze_study
+from dicom_node.analyze.apart import Apart
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.identity import own_results, shared_header
 from dicom_node.deliver import Receipt, deliver
@@ -21,9 +21,12 @@ from dicom_node.errors import (
     DeliveryError,
     NotConformant,
     PatientsDiffer,
+    ReportError,
+    SetAside,
     SettingsError,
     StudyError,
     Unreachable,
+    reason_of,
 )
 from dicom_node.pipeline.stage import added, stage, written
 from dicom_node.reasons import INTERNAL_ERROR, OTHER_PATIENT
@@ -35,28 +38,35 @@ from dicom_node.study import (
     Study,
     Unanalyzed,
     load_outcomes,
-    save_outcomes,
 )
-from models.analysis import Analysis
 
 LOGGER = logging.getLogger(__name__)
 
 REPORTS = ("measurements", "refusal")
 """Kinds of results that are documents, and so name their predecessors."""
 
+RECOVERIES = 5
+"""A stage that ends its process or its machine this often is set aside; the worker lives on."""
+
 RETURNED = "all instances are results of this program that came back"
 
 
 class Steps:
-    """The steps, with the settings, the database and the loaded analyses."""
+    """The steps, with the settings, the database and the analyses."""
 
-    def __init__(
-        self, settings: Settings, engine: sa.Engine, analyses: tuple[Analysis, ...]
-    ) -> None:
+    def __init__(self, settings: Settings, engine: sa.Engine, analyses: Apart) -> None:
         self._settings = settings
         self._engine = engine
-        self._data = settings.node.data_dir.absolute()
+        self._data = settings.node.files
         self._analyses = analyses
+
+    def guarded(
+        self, workflow_id: str, work: Callable[..., dict[str, Any]], *of: Any
+    ) -> dict[str, Any]:
+        """Do a step's work, unless the machines that tried were lost too often. Raises SetAside."""
+        if (lost := index.rescues_of(self._engine, workflow_id)) > RECOVERIES:
+            raise SetAside(f"its worker was lost {lost} times in this stage; it is not tried again")
+        return work(*of)
 
     def close_if_complete(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Seconds to wait until the generation may be complete (0.0 = it is), and its priority."""
@@ -115,14 +125,11 @@ class Steps:
         """Scans to Findings, on disk; or the reasons why no analysis gave any."""
         with stage("analyze", study_uid, generation) as fields:
             work = self._work(study_uid, generation)
-            outcomes = analyze_study(Study.load(work), self._analyses)
             with added(work, "findings-*") as folder:
-                save_outcomes(outcomes, folder)
-            made: dict[str, Any] = {
-                "findings": [each.analysis for each in outcomes if each.findings]
-            }
+                said = self._analyses.run(work, folder)
+            made: dict[str, Any] = {"findings": [each.analysis for each in said if not each.ground]}
             if not made["findings"]:
-                made = _refused([outcome.ground for outcome in outcomes])
+                made = _refused([each.ground for each in said if each.ground])
             fields |= made
         return made | {"seconds": fields["seconds"]}
 
@@ -132,11 +139,17 @@ class Steps:
             work, folder = self._work(study_uid, generation), self._results(study_uid, generation)
             earlier = self._earlier_reports(study_uid, generation)
             study, destinations = Study.load(work), self._settings.destinations
+            outcomes = load_outcomes(work)
+            if not outcomes:
+                raise ReportError(
+                    f"study {study_uid}: no findings lie in {work}; a shared folder must be mounted "
+                    "without a cache of its entries (NFS: actimeo=0)"
+                )
             fault: NotConformant | None = None
             try:
                 with written(folder) as scratch:
                     try:
-                        made = write_objects(study, load_outcomes(work), scratch, destinations)
+                        made = write_objects(study, outcomes, scratch, destinations)
                         made = follow(made, earlier)
                         hold_back(study_uid, made)
                     except NotConformant as error:
@@ -179,7 +192,9 @@ class Steps:
                 fields["objects"] = [item.kind for item in made]
         return {"answered": bool(due), "due": due, "seconds": fields["seconds"]}
 
-    def dead_letter(self, study_uid: str, generation: int, word: str) -> list[list[str]]:
+    def dead_letter(
+        self, study_uid: str, generation: int, word: str, error: BaseException | None
+    ) -> list[list[str]]:
         """The grounds to answer a stage that failed for good; none where a later generation is there."""
         studies = index.studies
         with self._engine.connect() as connection:
@@ -188,8 +203,11 @@ class Steps:
             )
         if latest != generation:
             return []
-        sentence = f"The study was received, but the program could not {word} it."
-        return [list(astuple(Ground(INTERNAL_ERROR.value, sentence)))]
+        reason = reason_of(getattr(error, "name", type(error).__name__))
+        sentence = f"The study was received, but the program could not {word} it"
+        if reason != INTERNAL_ERROR:
+            sentence += f": {error}"
+        return [list(astuple(Ground(reason.value, f"{sentence}.")))]
 
     def _has_results(self, study_uid: str, generation: int) -> bool:
         """Whether a stage that failed for good had sent what it made on its way before it failed."""

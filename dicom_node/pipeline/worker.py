@@ -1,13 +1,20 @@
-"""A worker: DBOS at work on some queues in this process, and dead letters that get an answer."""
+"""A worker: DBOS at work on some queues in this process, and dead letters that get an answer.
+
+On Postgres a worker whose session was interrupted begins anew: DBOS waits longer and longer between attempts
+to reach its database, up to 90 s, and a stage that it took in the very moment of the interruption is taken
+without its knowing. A new process has neither.
+"""
 
 import logging
 import threading
+from collections.abc import Callable
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
 from dicom_node import index
-from dicom_node.analyze import load_analyses
+from dicom_node.analyze.apart import Apart
 from dicom_node.pipeline.steps import Steps
+from dicom_node.pipeline.watchdog import Watchdog
 from dicom_node.pipeline.workflows import ANSWER, Ticket, register
 from dicom_node.settings import Settings
 
@@ -19,6 +26,8 @@ POLL_SECONDS = 0.25
 LOOK_SECONDS = 2.0
 """How late a stage that failed for good is answered."""
 
+STALLED_LOOK_SECONDS = 60.0
+
 FAILED = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 ANALYZING = ["assemble", "analyze", "report"]
 
@@ -26,8 +35,21 @@ ANALYZING = ["assemble", "analyze", "report"]
 class Worker:
     """DBOS at work on some queues in this process, beginning with what this executor left unfinished."""
 
-    def __init__(self, settings: Settings, executor_id: str, queues: list[str]) -> None:
+    def __init__(
+        self, settings: Settings, executor_id: str, queues: list[str], stopping: threading.Event
+    ) -> None:
+        """Sets ``stopping`` itself when it wants to begin anew.
+
+        Raises SettingsError, and NodeError when another process has this executor's name.
+        """
+        self._settings = settings
+        self._stopping = stopping
+        self.begins_anew = False
         self._engine = index.open_engine(settings.node.database_url)
+        watchdog: Watchdog | None = None
+        if self._engine.dialect.name == "postgresql":
+            # Before DBOS begins: it would run again what a living process of this name is running.
+            watchdog = Watchdog(self._engine, executor_id, stopping, settings.node.lost_seconds)
         config: DBOSConfig = {
             "name": index.APPLICATION,
             "system_database_url": settings.node.database_url,
@@ -40,8 +62,10 @@ class Worker:
         }
         DBOS(config=config)
         # Before any work: an analysis that cannot be loaded is said at the start, not at a study.
-        wanted = settings.node.analyses if "gpu" in queues else ()
-        self._steps = Steps(settings, self._engine, load_analyses(wanted, settings.analyze))
+        self._analyses = Apart(settings.node.analyses, settings.analyze)
+        if "gpu" in queues:
+            self._analyses.start()
+        self._steps = Steps(settings, self._engine, self._analyses)
         register(self._steps)
         DBOS.listen_queues(queues)
         DBOS.launch()
@@ -51,30 +75,64 @@ class Worker:
         DBOS.register_queue(
             "deliver", partition_worker_concurrency=2, polling_interval_sec=POLL_SECONDS
         )
-        self._stopping = threading.Event()
+        self._client = index.open_client(self._engine)
         self._answered: set[str] = set()
+        self._told: set[str] = set()
         if "cpu" in queues:
-            threading.Thread(target=self._answer_dead_letters, daemon=True).start()
+            self._repeat(self._answer_new_ones, LOOK_SECONDS)
+            self._repeat(self._tell_stalled, STALLED_LOOK_SECONDS)
+        if watchdog:
+            watchdog.watch(self._client, self._begin_anew)
 
-    def stop(self, seconds: int) -> None:
+    def stop(self) -> None:
         """Take no more work, and let the steps in hand finish if they do within some seconds."""
         self._stopping.set()
+        seconds = self._settings.node.drain_seconds
+        if self.begins_anew:
+            # An analysis is worth more than a quick return; what waits for the database is not waited for.
+            is_busy = self._analyses.is_busy
+            seconds = int(self._settings.analyze.deadline_seconds) if is_busy else 0
         DBOS.destroy(workflow_completion_timeout_sec=seconds)
+        self._analyses.stop()
         self._engine.dispose()
 
-    def _answer_dead_letters(self) -> None:
+    def _begin_anew(self) -> None:
+        LOGGER.warning("worker begins anew")
+        self.begins_anew = True
+        self._stopping.set()
+
+    def _repeat(self, work: Callable[[], None], seconds: float) -> None:
+        """Do something again and again, in a thread of its own, also after the database was away."""
+
+        def run() -> None:
+            while not self._stopping.wait(seconds):
+                try:
+                    work()
+                except index.DATABASE_ERRORS as error:
+                    fields = {"reason": type(error).__name__}
+                    LOGGER.warning("failed to look after the work", extra={"fields": fields})
+
+        threading.Thread(target=run, daemon=True).start()
+
+    def _tell_stalled(self) -> None:
+        """Say once of each stage that it does not go on, and of each version that its work waits."""
+        for each in index.stalled(self._client, stall_limits(self._settings)):
+            if each.workflow_id not in self._told:
+                self._told.add(each.workflow_id)
+                fields = {"stage": each.workflow_id, "executor": each.executor}
+                fields["seconds"] = str(round(each.seconds))
+                LOGGER.error("stalled", extra={"fields": fields})
+        for version, count in index.of_other_versions(self._client).items():
+            if version not in self._told:
+                self._told.add(version)
+                fields = {"version": version, "stages": str(count), "mine": index.VERSION}
+                LOGGER.warning("work of another version waits", extra={"fields": fields})
+
+    def _answer_new_ones(self) -> None:
         """A stage that failed for good, or killed its process too often, ends in an answer all the same.
 
         Not in the stage itself: a process that died says nothing.
         """
-        while not self._stopping.wait(LOOK_SECONDS):
-            try:
-                self._answer_new_ones()
-            except index.DATABASE_ERRORS as error:
-                fields = {"reason": type(error).__name__}
-                LOGGER.warning("failed to look for dead letters", extra={"fields": fields})
-
-    def _answer_new_ones(self) -> None:
         found = DBOS.list_workflows(
             status=FAILED, name=ANALYZING, load_input=False, load_output=False
         )
@@ -84,7 +142,16 @@ class Worker:
                 continue  # an answer that cannot be written is not answered
             study_uid, generation, word, _ = name.split(":", 3)
             ticket = Ticket(study_uid, int(generation), status.priority or 0)
-            grounds = self._steps.dead_letter(study_uid, ticket.generation, word)
+            (whole,) = DBOS.list_workflows(workflow_ids=[name], load_input=False)
+            grounds = self._steps.dead_letter(study_uid, ticket.generation, word, whole.error)
             if grounds:
                 ticket.enqueue("report", ANSWER, grounds)
             self._answered.add(name)
+
+
+def stall_limits(settings: Settings) -> dict[str, float]:
+    """For each word, after how many seconds without a record a stage counts as stalled."""
+    limits = dict.fromkeys(index.QUEUES, settings.node.stalled_seconds)
+    # A study may have two attempts, and records nothing meanwhile.
+    limits["analyze"] += 2 * settings.analyze.deadline_seconds
+    return limits

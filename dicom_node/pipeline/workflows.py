@@ -7,13 +7,14 @@ deterministic id, so that a replay cannot fork a second one. A study that cannot
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
+from functools import partial
 from typing import Any, cast
 
 from dbos import DBOS, EnqueueOptions, StepOptions
 
 from dicom_node import index
 from dicom_node.errors import Unreachable
-from dicom_node.pipeline.steps import Steps
+from dicom_node.pipeline.steps import RECOVERIES, Steps
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
 GIVE_UP_SECONDS = 72 * 3600.0
@@ -21,9 +22,6 @@ GIVE_UP_SECONDS = 72 * 3600.0
 
 DATABASE_ATTEMPTS = 12
 """Of a step that the database failed, with pauses of 1, 2, 4 ... seconds: half an hour in all."""
-
-RECOVERIES = 5
-"""A stage that kills its process this often is set aside; the worker lives on."""
 
 ANSWER = ":answer"
 """Ends the id of a report that says why a study was not analyzed: one for each generation."""
@@ -68,22 +66,28 @@ def _options(name: str) -> StepOptions:
     }
 
 
+def _step(steps: Steps, name: str, work: Callable[..., dict[str, Any]], *of: Any) -> dict[str, Any]:
+    """Run a step, or take its result from the database."""
+    bound = partial(steps.guarded, str(DBOS.workflow_id), work, *of)
+    return DBOS.run_step(_options(name), bound)
+
+
 def _assembling(steps: Steps, ticket: Ticket, turn: int) -> dict[str, Any]:
     of = (ticket.study_uid, ticket.generation)
-    state = DBOS.run_step(_options("close"), steps.close_if_complete, *of)
+    state = _step(steps, "close", steps.close_if_complete, *of)
     ticket = Ticket(*of, state["priority"])
     if state["wait_seconds"] > 0:
         # Not a sleep: that would keep a slot, and two slow scanners could stop all others.
         again = turn + 1
         ticket.enqueue("assemble", str(again), again, delay_seconds=state["wait_seconds"])
         return {"waiting": state["wait_seconds"]}
-    made = DBOS.run_step(_options("assemble"), steps.assemble, *of)
+    made = _step(steps, "assemble", steps.assemble, *of)
     ticket.go_on(made, "analyze")
     return made
 
 
 def _analyzing(steps: Steps, ticket: Ticket) -> dict[str, Any]:
-    made = DBOS.run_step(_options("analyze"), steps.analyze, ticket.study_uid, ticket.generation)
+    made = _step(steps, "analyze", steps.analyze, ticket.study_uid, ticket.generation)
     ticket.go_on(made, "report")
     return made
 
@@ -93,9 +97,9 @@ def _reporting(
 ) -> dict[str, Any]:
     of = (ticket.study_uid, ticket.generation)
     if grounds is None:
-        made = DBOS.run_step(_options("report"), steps.report, *of)
+        made = _step(steps, "report", steps.report, *of)
     else:
-        made = DBOS.run_step(_options("answer"), steps.answer, *of, grounds)
+        made = _step(steps, "answer", steps.answer, *of, grounds)
     if "refused" in made:
         ticket.enqueue("report", ANSWER, made["grounds"])
         return made
@@ -108,7 +112,7 @@ def _reporting(
 
 def _delivering(steps: Steps, ticket: Ticket, name: str, attempt: dict[str, Any]) -> dict[str, Any]:
     of = (ticket.study_uid, ticket.generation)
-    answer = DBOS.run_step(_options("send"), steps.send, *of, name)
+    answer = _step(steps, "send", steps.send, *of, name)
     if not answer["retry"]:
         return answer
     turn, since = attempt["turn"] + 1, attempt["since"] or answer["at"]

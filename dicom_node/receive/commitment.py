@@ -52,7 +52,7 @@ class Commitments:
         self._settings = settings
         self._engine = engine
         self._stir = stir
-        self._data = settings.node.data_dir.absolute()
+        self._data = settings.node.files
         self._open: dict[str, Association] = {}
         self._lock = threading.Lock()
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -13,7 +13,6 @@ from dicom_node import index
 from dicom_node.errors import DuplicateInstance, Mismatch, Refused, StoreFull, Unreadable
 from dicom_node.receive.store import (
     Folders,
-    Header,
     check_command,
     fingerprint,
     have_one_shape,
@@ -26,6 +25,8 @@ LOGGER = logging.getLogger(__name__)
 
 SUCCESS = 0x0000
 CANNOT_UNDERSTAND = 0xC000
+STAT, ROUTINE = 1, 5
+"""Priorities of a study; the smaller goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Intake:
         self._engine = engine
         self._client = client
         self._stir = stir
-        self.folders = Folders(settings.node.data_dir.absolute())
+        self.folders = Folders(settings.node.data_dir.absolute(), settings.node.files)
 
     def store(self, handed: Handed, sender: Sender) -> int:
         """Check, make durable, remember, answer: a C-STORE status, PS3.4 table B.2-1."""
@@ -111,13 +112,16 @@ class Intake:
             header.transfer_syntax,
             sha256,
             size,
-            str(kept.relative_to(self.folders.data)),
+            str(kept.relative_to(self.folders.files)),
             sender.calling_ae,
             sender.peer,
         )
-        rules = self._rules(header, sender)
+        sources = declared(self._settings.sources, header.equipment, sender.calling_ae)
+        rules, carrier = rules_of(self._settings, expected(sources)), sender.carrier
+        if any(source.stat for source in sources):
+            carrier = replace(carrier, priority=STAT)
         try:
-            known = index.accept(self._engine, self._client, arrival, sender.carrier, rules)
+            known = index.accept(self._engine, self._client, arrival, carrier, rules)
         except index.DATABASE_AWAY as error:
             raise StoreFull(handed.sop_uid, "the database is away or busy") from error
         self._stir(arrival.study_uid)
@@ -132,7 +136,7 @@ class Intake:
         """
         if known.sha256 == arrival.sha256:
             return "identical"  # and has landed on itself
-        first = self.folders.data / known.path
+        first = self.folders.files / known.path
         same_syntax = known.transfer_syntax == arrival.transfer_syntax
         try:
             same = (
@@ -147,10 +151,6 @@ class Intake:
             raise DuplicateInstance(arrival.sop_uid, "known with other content")
         return "identical" if same_syntax else "known in another transfer syntax, the first is kept"
 
-    def _rules(self, header: Header, sender: Sender) -> index.Rules:
-        expect = expected(self._settings.sources, header.equipment, sender.calling_ae)
-        return rules_of(self._settings, expect)
-
 
 def rules_of(settings: Settings, expect: Expect | None = None) -> index.Rules:
     """When a study is complete, as the site says."""
@@ -159,9 +159,17 @@ def rules_of(settings: Settings, expect: Expect | None = None) -> index.Rules:
     return index.Rules(quiet, release, expect.instances, expect.series)
 
 
-def expected(sources: Sequence[Source], equipment: Sequence[str], calling_ae: str) -> Expect | None:
-    """What the first declaration that is for this equipment, and says anything of it, expects."""
+def expected(sources: Sequence[Source]) -> Expect | None:
+    """What the first of these declarations that says anything of it expects."""
+    return next((source.expect for source in sources if source.expect != Expect()), None)
+
+
+def declared(
+    sources: Sequence[Source], equipment: Sequence[str], calling_ae: str
+) -> tuple[Source, ...]:
+    """The declarations that are for this equipment."""
     manufacturer, model, station, series = equipment
+    found = []
     for source in sources:
         match = source.match
         pairs = (
@@ -171,8 +179,6 @@ def expected(sources: Sequence[Source], equipment: Sequence[str], calling_ae: st
             (match.station, station),
             (match.series, series),
         )
-        if source.expect != Expect() and all(
-            not wanted.strip() or wanted.strip() == own.strip() for wanted, own in pairs
-        ):
-            return source.expect
-    return None
+        if all(not wanted.strip() or wanted.strip() == own.strip() for wanted, own in pairs):
+            found.append(source)
+    return tuple(found)

@@ -24,7 +24,7 @@ from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.commitment import Commitments
 from dicom_node.receive.contexts import rejected, supported_contexts
 from dicom_node.receive.door import Doorkeeper, DoorServer
-from dicom_node.receive.intake import Handed, Intake, Sender, rules_of
+from dicom_node.receive.intake import ROUTINE, STAT, Handed, Intake, Sender, rules_of
 from dicom_node.receive.procedure import ProcedureSteps
 from dicom_node.receive.server import harden
 from dicom_node.receive.web import Web
@@ -33,7 +33,6 @@ from dicom_node.settings import Settings
 LOGGER = logging.getLogger(__name__)
 
 HIGH_PRIORITY = 1  # PS3.7 table 9.3-1
-STAT, ROUTINE = 1, 5
 
 MAXIMUM_PDU_BYTES = 131072
 MAXIMUM_ASSOCIATIONS = 64
@@ -89,10 +88,13 @@ class Receiver:
             self._web.start()
 
     def stop(self) -> None:
-        """Stop accepting and abort what is open: its senders heard no Success and will send again."""
+        """Stop accepting, let senders finish for a while, and abort the others: they will send again."""
+        self._server.shutdown()
         if self._web:
             self._web.stop()
-        self._server.shutdown()
+        end = time.monotonic() + self._settings.node.drain_seconds
+        while self._server.active_associations and time.monotonic() < end:
+            time.sleep(HOUSEKEEPING_SECONDS)
         for association in self._server.active_associations:
             association.abort()
         self._stopping.set()
@@ -168,9 +170,12 @@ class Receiver:
         # The order matters: what is listed before nobody is there was left by somebody who has gone.
         unfinished = list(self._folders.incoming.iterdir())
         idle = not self._server.active_associations and not (self._web and self._web.is_busy)
-        for path in unfinished:
+        # Where files are shared, other receivers copy to the same folder.
+        arriving = list(self._folders.arriving.iterdir())
+        for path in (*unfinished, *arriving):
             with contextlib.suppress(FileNotFoundError):  # finished meanwhile
-                if idle or time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                mine = idle and path.parent == self._folders.incoming
+                if mine or time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                     path.unlink()
                     _log("unfinished instance removed")
 

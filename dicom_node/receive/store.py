@@ -5,9 +5,12 @@ resend lands on itself, and another object under the same UID cannot overwrite t
 the transfer syntax and the data set: the file meta around it changes with the program that wrote it.
 """
 
+import errno
 import hashlib
 import os
 import re
+import shutil
+import uuid
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +58,10 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where instances lie: being received, kept, set aside. All on one filesystem."""
+    """Where instances lie: being received, always on a local disk; kept; set aside."""
 
     data: Path
+    files: Path
 
     @property
     def incoming(self) -> Path:
@@ -65,15 +69,20 @@ class Folders:
 
     @property
     def store(self) -> Path:
-        return self.data / "store"
+        return self.files / "store"
 
     @property
     def quarantine(self) -> Path:
-        return self.data / "quarantine"
+        return self.files / "quarantine"
+
+    @property
+    def arriving(self) -> Path:
+        """Where a file is being copied to from the local disk, on the file system of the store."""
+        return self.files / "arriving"
 
     def create(self) -> None:
         """Make what is missing."""
-        for folder in (self.incoming, self.store, self.quarantine):
+        for folder in (self.incoming, self.store, self.quarantine, self.arriving):
             folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -140,14 +149,38 @@ def keep(path: Path, folder: Path, sop_uid: str) -> tuple[str, Path]:
     """Make a file durable under its fingerprint in a folder; returns both. Raises StoreFull."""
     try:
         sha256 = fingerprint(path)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
         kept = folder / f"{sha256}.dcm"
-        path.replace(kept)
+        if path.stat().st_dev == folder.stat().st_dev:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            path.replace(kept)
+        else:
+            _copy(path, kept, sha256)
         sync_folder(folder)
     except OSError as error:
         raise StoreFull(sop_uid, f"cannot be written: {error.strerror}") from error
     return sha256, kept
+
+
+def _copy(path: Path, kept: Path, sha256: str) -> None:
+    """To another file system, under its name only when all of it is there and reads back the same.
+
+    Raises OSError.
+    """
+    arriving = kept.parents[1] / "arriving" / uuid.uuid4().hex
+    try:
+        with path.open("rb") as source, arriving.open("xb") as copy:
+            shutil.copyfileobj(source, copy, CHUNK_BYTES)
+            copy.flush()
+            os.fsync(copy.fileno())
+            # What is read back shall come from there, not from this machine's memory.
+            os.posix_fadvise(copy.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if arriving.stat().st_size != path.stat().st_size or fingerprint(arriving) != sha256:
+            raise OSError(errno.EIO, "the copy differs from what was received")
+        arriving.replace(kept)
+        path.unlink()
+    finally:
+        arriving.unlink(missing_ok=True)
 
 
 def fingerprint(path: Path) -> str:

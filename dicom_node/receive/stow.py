@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.contexts import STORAGE, TRANSFER_SYNTAXES
-from dicom_node.receive.intake import SUCCESS, Handed, Intake, Sender
+from dicom_node.receive.intake import ROUTINE, SUCCESS, Handed, Intake, Sender
 from dicom_node.receive.parts import MALFORMED, Parts
 from dicom_node.receive.store import NOT_DICOM, is_uid
 
@@ -23,7 +23,6 @@ LOGGER = logging.getLogger(__name__)
 CALLING_AE = "STOW-RS"
 """Web requests have no AE title; a site's declarations may match this one."""
 
-ROUTINE = 5
 SILENT_SECONDS = 60.0
 """A client may pause for so long within its body."""
 

@@ -12,10 +12,35 @@ class Node:
 
     ae_title: str = key("DICOM_NODE", "what scanners and archives enter as our AE title", AE_TITLE)
     data_dir: Path = key(Path("node-data"), "all that the node keeps; SQLite needs a local disk")
+    files_dir: str = key(
+        "",
+        "instances, scans and results; a folder that all machines of a node share; empty = data_dir",
+    )
     database: str = key("", "SQLAlchemy URL; empty means SQLite in data_dir, for one machine")
+    name: str = key("", "how this machine is called among several; empty = its host name")
+    drain_seconds: int = key(
+        10,
+        "to finish what is in hand when asked to stop; what is cut off runs again",
+        between(0, 3600),
+    )
+    lost_seconds: float = key(
+        20.0,
+        "a worker that is gone from Postgres for so long loses its work to others",
+        between(1, 3600),
+    )
+    stalled_seconds: float = key(
+        900.0,
+        "a stage that began and records nothing for so long is logged as stalled",
+        between(10, 1e6),
+    )
     analyses: tuple[str, ...] = key(
         ("models.layer:analysis",), "import path of each analysis; each runs on what it accepts"
     )
+
+    @property
+    def files(self) -> Path:
+        """The folder under which every path in the index lies."""
+        return Path(self.files_dir).absolute() if self.files_dir else self.data_dir.absolute()
 
     @property
     def database_url(self) -> str:
@@ -51,6 +76,16 @@ class Analyze:
 
     device: str = key("auto", "a GPU where there is one", one_of("auto", "cpu", "cuda"))
     threads: int = key(0, "processor threads of one analysis; 0 = all", between(0, 256))
+    deadline_seconds: float = key(
+        3600.0,
+        "for all analyses of one study; one that hangs is ended and told as a failure",
+        between(1, 86400),
+    )
+    recycle_studies: int = key(
+        200,
+        "their process is renewed after so many: memory that leaks comes back",
+        between(1, 100000),
+    )
     weights: tuple[OtherWeights, ...] = key(
         (), "weights of the site's own training; else the shipped"
     )

@@ -61,6 +61,7 @@ class Source:
         one_of("", "youngs-modulus", "shear-modulus"),
     )
     expect: Expect = field(default_factory=Expect)
+    stat: bool = key(False, "its studies go before all others, as with a C-STORE of high priority")
     color: Color = field(default_factory=Color)
     dual: str = key(
         "",

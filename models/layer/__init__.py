@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import torch
 
 from models import codes
-from models.analysis import Refusal, WeightsError
+from models.analysis import OutOfMemory, Refusal, WeightsError
 from models.findings import Findings, Flag, Measurement, Run, Segmentation
 from models.layer import concepts
 from models.layer.labels import SEGMENTS
@@ -30,6 +30,7 @@ from models.layer.sizes import (
 from models.layer.weights import Classifier, Weights, load_weights
 from models.scan import Scan
 from models.steps.classify import build_case, classify
+from models.steps.grid import SLICES_AT_ONCE
 from models.steps.segment import Layers, Volume, segment
 
 __all__ = ["LayerAnalysis", "WeightsError", "analysis"]
@@ -48,6 +49,9 @@ LEAST_VOXELS = 4096
 LEAST_CONTRAST = 2.0  # gray levels, standard deviation
 SURE_DICE = 0.7  # expected; a layer below it is flagged
 SPACING_MM = (0.02, 1.0)  # of pixels: coarser, and a fascia is less than two of them
+NO_MEMORY = ("can't allocate memory", "allocate memory for image", "bad alloc", "out of memory")
+"""What torch on a processor and SimpleITK say in a RuntimeError."""
+
 LIBRARIES = ("torch", "monai", "captum", "SimpleITK", "numpy", "scipy", "safetensors")
 
 
@@ -63,6 +67,7 @@ class LayerAnalysis:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._device = "cpu"
+        self._at_once = SLICES_AT_ONCE
         self._weights: Weights | None = None
         self._rule: Rule | None = None
 
@@ -88,12 +93,25 @@ class LayerAnalysis:
         torch.backends.cudnn.allow_tf32 = False
         self._load()
 
+    def spare(self) -> None:
+        self._at_once = 1
+
     def run(self, scan: Scan) -> Findings:
-        """Segment, measure, classify, attribute. Raises Refusal."""
+        """Segment, measure, classify, attribute. Raises Refusal, OutOfMemory."""
+        try:
+            return self._run(scan)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory from error
+        except RuntimeError as error:
+            if any(word in str(error).lower() for word in NO_MEMORY):
+                raise OutOfMemory from error
+            raise
+
+    def _run(self, scan: Scan) -> Findings:
         start = time.perf_counter()
         check(scan)
         weights, rule = self._load()
-        volume = Volume(scan.channel("b-mode"), scan.valid, scan.spacing_mm[1:])
+        volume = Volume(scan.channel("b-mode"), scan.valid, scan.spacing_mm[1:], self._at_once)
         pain = _classifier(weights, scan)
         with torch.no_grad():
             layers = segment(volume, weights.segment.slice_wise, self._device)

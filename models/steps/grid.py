@@ -57,10 +57,10 @@ def resample_labels(labels: NDArray[Value], shape: tuple[int, int]) -> NDArray[V
     return np.concatenate(pieces) if pieces else np.zeros((0, *shape), labels.dtype)
 
 
-def pieces_of(volume: NDArray[Any]) -> Iterator[slice]:
+def pieces_of(volume: NDArray[Any], at_once: int = SLICES_AT_ONCE) -> Iterator[slice]:
     """Runs of neighboring slices, small enough to bound memory."""
-    for start in range(0, volume.shape[0], SLICES_AT_ONCE):
-        yield slice(start, min(start + SLICES_AT_ONCE, volume.shape[0]))
+    for start in range(0, volume.shape[0], at_once):
+        yield slice(start, min(start + at_once, volume.shape[0]))
 
 
 def _resample(

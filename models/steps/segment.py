@@ -19,7 +19,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from models.steps.grid import bounding_box, grid_shape, pieces_of, resample
+from models.steps.grid import SLICES_AT_ONCE, bounding_box, grid_shape, pieces_of, resample
 
 LEAST_PROBABILITY = 1e-4  # so that one sure pixel cannot outvote a whole column
 MEDIAN_MM = 2.5  # wider than a jump between columns, narrower than a gap in a membrane
@@ -44,11 +44,15 @@ class SliceWise:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """What is segmented: gray levels 0-255 and ``valid``, (slice, row, column); spacing of row, column."""
+    """What is segmented: gray levels 0-255 and ``valid``, (slice, row, column); spacing of row, column.
+
+    ``at_once``: how many slices the network gets together, which is memory against time.
+    """
 
     gray: NDArray[np.float32]
     valid: NDArray[np.bool_]
     spacing_mm: tuple[float, float]
+    at_once: int = SLICES_AT_ONCE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +101,7 @@ def _run(volume: Volume, method: SliceWise, device: str) -> Layers:
     labels = np.zeros(gray.shape, np.uint8)
     reordered = 0
     overlaps = []
-    for piece in pieces_of(gray):
+    for piece in pieces_of(gray, volume.at_once):
         around = torch.arange(piece.start, piece.stop)[:, None] + torch.arange(
             -method.neighbors, method.neighbors + 1
         )
