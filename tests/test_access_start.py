@@ -50,7 +50,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
 
 def test_a_node_does_not_serve_other_machines_unencrypted_by_accident(house: House) -> None:
     command = [sys.executable, "-m", "dicom_node", "serve", "--config", house.write(OPEN)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 2
     assert "receive.host 0.0.0.0" in done.stderr
     assert "[tls]" in done.stderr
