@@ -1,8 +1,9 @@
-"""One role, in a process of its own: ``python -P -m dicom_node.role receive|work|infer [CONFIG]``.
+"""One role, in a process of its own: ``python -P -m dicom_node.role receive|work|infer|web [CONFIG]``.
 
 receive   the Storage SCP; never imports torch
 work      queues cpu and deliver: assemble, report, deliver
 infer     queue gpu: the analyses, with torch, loaded at the start
+web       the status page and the metrics; only looks
 """
 
 import fcntl
@@ -14,15 +15,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO
 
+from dicom_node.audit import recording
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.logs import log, write_logs
+from dicom_node.pseudonyms import open_pseudonyms
+from dicom_node.pulse import pulse
 from dicom_node.settings import Settings, load
 
 QUEUES = {"work": ["cpu", "deliver"], "infer": ["gpu"]}
-ROLES = ("receive", *QUEUES)
+ROLES = ("receive", *QUEUES, "web")
 
 READY_LINE = '{"event": "ready"'
 """How the one line begins that a role says on its standard output."""
@@ -39,19 +44,23 @@ def main(role: str, config_path: Path | None) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and passes on SIGTERM
-    write_logs(role)
+    lines = write_logs(role)
     threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
     try:
         settings = load(config_path)
-        with _alone(settings, role):
-            finish = _START[role](settings, executor_id(settings, role))
-            stop.wait()
+        lines.pseudonyms = open_pseudonyms(settings)
+        name = executor_id(settings, role)
+        with _alone(settings, role), recording(settings, name, lines.pseudonyms):
+            finish = _START[role](settings, name)
+            with pulse(settings, name, role):
+                stop.wait()
             finish()
     except NodeError as error:
         log("role failed", reason=str(error))
         return 2 if isinstance(error, SettingsError) else 1
     log("role stopped")
-    return 0
+    # A step that is still running would keep the interpreter; it runs again at the next start.
+    os._exit(0)
 
 
 def executor_id(settings: Settings, role: str) -> str:
@@ -111,18 +120,25 @@ def _work_on(role: str) -> Callable[[Settings, str], Callable[[], None]]:
         worker = Worker(settings, name, QUEUES[role])
         _ready(role=role)
 
-        def finish() -> None:
-            worker.stop(FINISH_SECONDS)
-            log("role stopped")
-            # A step that is still running would keep the interpreter; it runs again at the next start.
-            os._exit(0)
-
-        return finish
+        return partial(worker.stop, FINISH_SECONDS)
 
     return start
 
 
-_START = {"receive": _receive, **{role: _work_on(role) for role in QUEUES}}
+def _watch(settings: Settings, _name: str) -> Callable[[], None]:
+    from dicom_node.web import Web  # not at the top: the other roles draw no pages
+
+    try:
+        web = Web(settings)
+    except OSError as error:
+        where = f"{settings.web.host}:{settings.web.port}"
+        raise NodeError(f"cannot listen on {where}: {error.strerror}") from error
+    web.start()
+    _ready(role="web", web_port=web.port)
+    return web.stop
+
+
+_START = {"receive": _receive, "web": _watch, **{role: _work_on(role) for role in QUEUES}}
 
 
 if __name__ == "__main__":

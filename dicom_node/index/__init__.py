@@ -15,6 +15,7 @@ from dicom_node.index.announcements import (
     step_status,
 )
 from dicom_node.index.arrivals import (
+    LATEST,
     PAST,
     QUEUES,
     VERSION,
@@ -45,6 +46,13 @@ from dicom_node.index.database import (
     open_client,
     open_engine,
 )
+from dicom_node.index.heartbeats import (
+    Heartbeat,
+    beat,
+    begin_heartbeat,
+    end_heartbeat,
+    heartbeats_now,
+)
 from dicom_node.index.results import (
     CONFORMS,
     SUPERSEDED,
@@ -55,7 +63,15 @@ from dicom_node.index.results import (
     record_results,
     results_due,
 )
-from dicom_node.index.tables import METADATA, commitments, deliveries, instances, results, studies
+from dicom_node.index.tables import (
+    METADATA,
+    commitments,
+    deliveries,
+    generations,
+    instances,
+    results,
+    studies,
+)
 
 __all__ = [
     "APPLICATION",
@@ -65,6 +81,7 @@ __all__ = [
     "DATABASE_ERRORS",
     "DISCONTINUED",
     "IN_PROGRESS",
+    "LATEST",
     "METADATA",
     "PAST",
     "QUEUES",
@@ -76,12 +93,15 @@ __all__ = [
     "Completeness",
     "Earlier",
     "Facts",
+    "Heartbeat",
     "Kept",
     "Reference",
     "Result",
     "Rules",
     "accept",
     "ask_commitment",
+    "beat",
+    "begin_heartbeat",
     "change_step",
     "close_if_complete",
     "close_now",
@@ -90,8 +110,11 @@ __all__ = [
     "create_step",
     "deliveries",
     "earlier_results",
+    "end_heartbeat",
     "evidence_of",
     "forget_associations",
+    "generations",
+    "heartbeats_now",
     "instances",
     "instances_named",
     "instances_of",

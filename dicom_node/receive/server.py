@@ -14,6 +14,8 @@ from typing import Any
 from pynetdicom import transport
 from pynetdicom.events import Event
 
+from dicom_node.counters import ASSOCIATIONS
+
 MAX_PDU_BYTES = 1 << 20
 """No honest sender comes near: we advertise 131072."""
 
@@ -99,6 +101,8 @@ class HardServer(transport.ThreadedAssociationServer):
             association.requestor.address == client_address[0]
             for association in self.active_associations
         )
+        if mine >= ASSOCIATIONS_PER_ADDRESS:
+            ASSOCIATIONS.labels("rejected", "too many from one address").inc()
         return mine < ASSOCIATIONS_PER_ADDRESS
 
     def shutdown(self) -> None:

@@ -1,6 +1,7 @@
 """The rules: config/node.toml as frozen dataclasses; unknown keys, wrong types, bad values are errors."""
 
 from dicom_node.settings.destinations import Destination
+from dicom_node.settings.observe import Audit, Web
 from dicom_node.settings.parts import (
     LARGEST_MIB,
     Analyze,
@@ -18,6 +19,7 @@ __all__ = [
     "LARGEST_MIB",
     "Analyze",
     "Assemble",
+    "Audit",
     "Color",
     "Destination",
     "Expect",
@@ -29,5 +31,6 @@ __all__ = [
     "Report",
     "Settings",
     "Source",
+    "Web",
     "load",
 ]
