@@ -112,12 +112,14 @@ deliveries = sa.Table(  # of an object, whichever generations it is a result of
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("tried_at", sa.Float),
     sa.Column("delivered_at", sa.Float),
+    sa.Column("due_at", sa.Float, nullable=False, server_default="0"),
 )
 # What is still to be delivered, among all that was.
 sa.Index(
     "ix_deliveries_undelivered",
     deliveries.c.destination,
     deliveries.c.status,
+    deliveries.c.due_at,
     sqlite_where=deliveries.c.delivered_at.is_(None),
     postgresql_where=deliveries.c.delivered_at.is_(None),
 )

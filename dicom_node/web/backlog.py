@@ -23,16 +23,13 @@ class Backlog:
 
 def backlogs(connection: sa.Connection, destinations: tuple[str, ...]) -> tuple[Backlog, ...]:
     """Of each configured destination, and of others that something is still due at."""
-    deliveries, results = index.deliveries, index.results
+    deliveries = index.deliveries
     is_due = deliveries.c.status.in_(("pending", "waiting"))
-    made = sa.select(sa.func.min(results.c.made_at)).where(
-        results.c.sop_uid == deliveries.c.sop_uid
-    )
     rows = connection.execute(
         sa.select(
             deliveries.c.destination,
             sa.func.sum(sa.case((is_due, 1), else_=0)),
-            sa.func.min(sa.case((is_due, made.scalar_subquery()))),
+            sa.func.min(sa.case((is_due, deliveries.c.due_at))),
             sa.func.sum(sa.case((deliveries.c.status == "failed", 1), else_=0)),
         )
         .where(deliveries.c.delivered_at.is_(None))

@@ -57,7 +57,7 @@ def loads(connection: sa.Connection) -> tuple[Load, ...]:
                 sa.func.count(),
                 sa.func.min(table.c.created_at),
             )
-            .where(sa.literal_column(condition, sa.Boolean))
+            .where(sa.text(condition))
             .group_by(table.c.queue_name, table.c.status)
         )
         for queue, status, count, oldest_ms in rows:
@@ -72,7 +72,7 @@ def stalled(connection: sa.Connection, since: float) -> dict[str, int]:
     rows = connection.execute(
         sa.select(table.c.queue_name, sa.func.count())
         .where(
-            sa.literal_column(IS_PENDING, sa.Boolean),
+            sa.text(IS_PENDING),
             table.c.started_at_epoch_ms < int(since * 1000),
         )
         .group_by(table.c.queue_name)
@@ -87,7 +87,7 @@ def dead_letters(connection: sa.Connection) -> dict[tuple[str, bool], int]:
     canceled = table.c.status == "CANCELLED"
     rows = connection.execute(
         sa.select(table.c.name, canceled, sa.func.count())
-        .where(sa.literal_column(HAS_FAILED, sa.Boolean))
+        .where(sa.text(HAS_FAILED))
         .group_by(table.c.name, canceled)
     )
     found = {(row[0], bool(row[1])): row[2] for row in rows}
@@ -101,7 +101,7 @@ def failed_since(connection: sa.Connection, since: float, most: int) -> tuple[Fa
     table = workflows(connection)
     rows = connection.execute(
         sa.select(table.c.workflow_uuid, table.c.name, table.c.status)
-        .where(sa.literal_column(HAS_FAILED, sa.Boolean), table.c.created_at >= int(since * 1000))
+        .where(sa.text(HAS_FAILED), table.c.created_at >= int(since * 1000))
         .order_by(table.c.created_at.desc())
         .limit(most)
     )

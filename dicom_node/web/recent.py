@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from dicom_node import index
 from dicom_node.web.progress import failed_since, workflows
 
-SHOWN = 100
+SHOWN = 50
 LOOKS = 10
 """Assembly looks again until a study is complete; this many of its looks are asked for."""
 

@@ -18,11 +18,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("executor", name="pk_heartbeats"),
     )
     op.create_index("ix_studies_last_at", "studies", ["last_at"])
+    op.add_column("deliveries", sa.Column("due_at", sa.Float, nullable=False, server_default="0"))
+    op.execute(
+        "UPDATE deliveries SET due_at = COALESCE("
+        "(SELECT MIN(made_at) FROM results WHERE results.sop_uid = deliveries.sop_uid), 0)"
+    )
     undelivered = sa.text("delivered_at IS NULL")
     op.create_index(
         "ix_deliveries_undelivered",
         "deliveries",
-        ["destination", "status"],
+        ["destination", "status", "due_at"],
         sqlite_where=undelivered,
         postgresql_where=undelivered,
     )
