@@ -94,11 +94,13 @@ class _Stream:
 
     def finish(self) -> None:
         self._connection.settimeout(CLOSE_SECONDS)
-        if isinstance(self._connection, ssl.SSLSocket):
-            self._connection = self._connection.unwrap()
-        self._connection.shutdown(socket.SHUT_WR)
-        while self._connection.recv(1024):
-            pass
+        # Many servers close without TLS's own farewell; unread data would have been a reset.
+        with contextlib.suppress(ssl.SSLEOFError):
+            if isinstance(self._connection, ssl.SSLSocket):
+                self._connection = self._connection.unwrap()
+            self._connection.shutdown(socket.SHUT_WR)
+            while self._connection.recv(1024):
+                pass
 
     def drop(self) -> None:
         self._connection.close()
