@@ -82,7 +82,7 @@ def watched(tmp_path: Path, pacs: Pacs) -> Iterator[Watched]:
     with start_node(
         tmp_path,
         pacs.destination,
-        more=f"[web]\nport = {port}\nlost_seconds = 3\nfree_gib = 0.001\n",
+        more=f"[web]\nport = {port}\nlost_seconds = 6\nfree_gib = 0.001\n",
     ) as node:
         yield Watched(node, f"http://127.0.0.1:{port}")
 
@@ -114,8 +114,8 @@ def test_what_is_seen_of_a_study(
     caller.add_requested_context(Verification)
     assert caller.associate("127.0.0.1", node.node.port, ae_title="WRONG").is_rejected
     uids = [study_uid_of(good[0]), study_uid_of(refused[0])]
-    wait_for(lambda: len(pacs.kept) == 3, "the results")
-    wait_for(lambda: watched.metric("stage_seconds_count", stage="deliver") == 2, "both deliveries")
+    wait_for(lambda: len(pacs.kept) == 3, "the results", 180)
+    wait_for(lambda: watched.metric("stage_seconds_count", stage="deliver") == 2, "both deliveries", 180)
     pseudonyms = open_pseudonyms(node.settings)
 
     wait_for(lambda: not watched.reasons(), "readiness")

@@ -36,6 +36,8 @@ class Gauges(Collector):
     def collect(self) -> Iterator[Metric]:
         """All of them; where the database is away, that it is."""
         yield _gauge("info", "This version", ["version"], [([__version__], 1)])
+        to_server = bool(self._settings.audit.host)
+        yield _gauge("audit_server", "Whether [audit] host is set", [], [([], to_server)])
         yield from self._disk()
         try:
             found = [*self._work(), *self._workers()]
