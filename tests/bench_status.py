@@ -10,10 +10,11 @@ import http.client
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 
+import psutil
 import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
@@ -87,14 +88,10 @@ def statements(workflows: str) -> Iterator[str]:
         word = what.partition(":")[0]
         at_ms = f"CAST(1000 * ({AT}) AS BIGINT)"
         yield (
-            (
-                f"INSERT INTO {workflows} (workflow_uuid, status, name, queue_name, created_at,"
-                " updated_at, priority, application_version, delay_until_epoch_ms)"
-                f" SELECT {STUDY} || ':0:{what}', {status}, '{word}', '{index.QUEUES[word]}', {at_ms},"
-                f" {at_ms}, 5, '{index.VERSION}', {at_ms} FROM numbers WHERE {which}"
-            )
-            .replace(":0:", r"\:0\:")
-            .replace(r"\:assemble:", r"\:assemble\:")
+            f"INSERT INTO {workflows} (workflow_uuid, status, name, queue_name, created_at,"
+            " updated_at, priority, application_version, delay_until_epoch_ms)"
+            f" SELECT {STUDY} || ':0:{what}', {status}, '{word}', '{index.QUEUES[word]}',"
+            f" {at_ms}, {at_ms}, 5, '{index.VERSION}', {at_ms} FROM numbers WHERE {which}"
         )
 
 
@@ -118,28 +115,46 @@ def fill(url: str, studies: int) -> None:
     engine.dispose()
 
 
+def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    """Of some processes so far: what a loaded machine does not change."""
+    times = [process.cpu_times() for process in processes]
+    return sum(each.user + each.system for each in times)
+
+
 def measure(folder: Path, url: str) -> dict[str, list[float]]:
-    """Milliseconds of every request, by path."""
+    """Milliseconds of every request, by path; the last one: processor milliseconds of one, on the mean."""
     port, config = free_port(), folder / "node.toml"
     lines = ["[node]", f'data_dir = "{folder / "data"}"', f'database = "{url}"']
     lines += ["[web]", f"port = {port}", "[[destinations]]", 'name = "pacs"']
     lines += ['ae_title = "PACS"', 'host = "127.0.0.1"']
     config.write_text("\n".join(lines))
-    took: dict[str, list[float]] = {path: [] for path in PATHS}
+    took: dict[str, list[float]] = {}
     with Node(load(config, {}), config, ("web",)) as node:
         node.wait_ready()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        for number in range(REQUESTS + 5):
-            for path in PATHS:
-                start = time.perf_counter()
-                connection.request("GET", path)
-                answer = connection.getresponse()
-                size = len(answer.read())
-                if number >= 5:
-                    took[path].append(1000 * (time.perf_counter() - start))
-                assert size, path
+        for path in PATHS:
+            ask(connection, path)  # the first one compiles queries and the template
+            servers = [psutil.Process(node.pid("web")), *postgres_processes(url)]
+            before = cpu_seconds(servers)
+            took[path] = [ask(connection, path) for _ in range(REQUESTS)]
+            took[path].append(1000 * (cpu_seconds(servers) - before) / REQUESTS)
         connection.close()
     return took
+
+
+def ask(connection: http.client.HTTPConnection, path: str) -> float:
+    """Milliseconds until the whole answer is here."""
+    start = time.perf_counter()
+    connection.request("GET", path)
+    assert connection.getresponse().read(), path
+    return 1000 * (time.perf_counter() - start)
+
+
+def postgres_processes(url: str) -> list[psutil.Process]:
+    """The server's processes that serve us now."""
+    if url.startswith("sqlite"):
+        return []
+    return [each for each in psutil.Process().children(recursive=True) if each.name() == "postgres"]
 
 
 @contextlib.contextmanager
@@ -164,7 +179,8 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=STUDIES)
     studies = parser.parse_args().studies
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    table = Table("database", "path", "p50 ms", "p95 ms", "max ms", title=f"{studies} studies")
+    columns = ("database", "path", "p50 ms", "p95 ms", "max ms", "processor ms")
+    table = Table(*columns, title=f"{studies} studies; load {os.getloadavg()[0]:.0f}")
     with databases() as found:
         for name, make_url in found.items():
             with tempfile.TemporaryDirectory() as folder:
@@ -172,9 +188,9 @@ def main() -> None:
                 start = time.monotonic()
                 fill(url, studies)
                 Console(stderr=True).print(f"{name}: filled in {time.monotonic() - start:.0f} s")
-                for path, values in measure(Path(folder), url).items():
+                for path, (*values, cpu) in measure(Path(folder), url).items():
                     p95 = quantiles(values, n=20)[-1]
-                    row = (median(values), p95, max(values))
+                    row = (median(values), p95, max(values), cpu)
                     table.add_row(name, path, *(f"{value:.1f}" for value in row))
     Console().print(table)
 

@@ -115,7 +115,9 @@ def test_what_is_seen_of_a_study(
     assert caller.associate("127.0.0.1", node.node.port, ae_title="WRONG").is_rejected
     uids = [study_uid_of(good[0]), study_uid_of(refused[0])]
     wait_for(lambda: len(pacs.kept) == 3, "the results", 180)
-    wait_for(lambda: watched.metric("stage_seconds_count", stage="deliver") == 2, "both deliveries", 180)
+    wait_for(
+        lambda: watched.metric("stage_seconds_count", stage="deliver") == 2, "both deliveries", 180
+    )
     pseudonyms = open_pseudonyms(node.settings)
 
     wait_for(lambda: not watched.reasons(), "readiness")
