@@ -76,8 +76,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path: Path, pacs: Pacs) -> Iterator[Watched]:
-    """A node that is watched, delivering to the archive."""
+def watched(tmp_path: Path, pacs: Pacs, capfd: pytest.CaptureFixture[str]) -> Iterator[Watched]:
+    """A node that is watched, its log included (capfd must be there first), delivering to the archive."""
     port = free_port()
     with start_node(
         tmp_path,
