@@ -8,7 +8,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class Watched:
 
     node: RunningNode
     url: str
+    log: Path
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body."""
@@ -76,15 +77,25 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path: Path, pacs: Pacs, capfd: pytest.CaptureFixture[str]) -> Iterator[Watched]:
-    """A node that is watched, its log included (capfd must be there first), delivering to the archive."""
-    port = free_port()
-    with start_node(
-        tmp_path,
-        pacs.destination,
-        more=f"[web]\nport = {port}\nlost_seconds = 6\nfree_gib = 0.001\n",
-    ) as node:
-        yield Watched(node, f"http://127.0.0.1:{port}")
+def watched(tmp_path: Path, pacs: Pacs) -> Iterator[Watched]:
+    """A node that is watched, delivering to the archive; what its processes log goes to a file."""
+    port, log = free_port(), tmp_path / "log"
+    more = f"[web]\nport = {port}\nlost_seconds = 6\nfree_gib = 0.001\n"
+    with log_to(log), start_node(tmp_path, pacs.destination, more=more) as node:
+        yield Watched(node, f"http://127.0.0.1:{port}", log)
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Standard error of this process and of those that it starts."""
+    kept = os.dup(2)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def name_patient(files: tuple[Path, ...], name: str) -> None:
@@ -95,9 +106,7 @@ def name_patient(files: tuple[Path, ...], name: str) -> None:
 
 
 @pytest.mark.peer
-def test_what_is_seen_of_a_study(
-    watched: Watched, pacs: Pacs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_seen_of_a_study(watched: Watched, pacs: Pacs, tmp_path: Path) -> None:
     """One study that is analyzed, one that is refused, one that is not taken, one caller turned away."""
     node = watched.node
     good, refused = make_study(tmp_path / "a", 1), make_study(tmp_path / "b", 2, slices=7)
@@ -134,7 +143,7 @@ def test_what_is_seen_of_a_study(
     check_audit(messages, pseudonyms.of(uids[0]))
     validate(messages, tmp_path)
 
-    log = capfd.readouterr().err
+    log = watched.log.read_text()
     check_log(log, [pseudonyms.of(uid) for uid in uids])
     # Nothing of a study or a patient anywhere.
     own = {*uids, *(str(dcmread(path).SOPInstanceUID) for path in (*good, *refused)), *pacs.kept}
@@ -272,7 +281,9 @@ def test_readiness_names_disk_database_and_what_never_started(tmp_path: Path) ->
     web = WebServer(settings)
     web.start()
     try:
-        watched = Watched(RunningNode(None, settings, tmp_path), f"http://127.0.0.1:{web.port}")
+        watched = Watched(
+            RunningNode(None, settings, tmp_path), f"http://127.0.0.1:{web.port}", tmp_path
+        )
         disk, database = watched.reasons()
         assert "GiB free in" in disk
         assert "less than 1e+06 (web.free_gib)" in disk

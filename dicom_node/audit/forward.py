@@ -34,6 +34,7 @@ class Forwarder:
         self._at = self._spool.saved()
         self._stopping = threading.Event()
         self._is_away = False
+        self._pause_seconds = FIRST_PAUSE_SECONDS
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
@@ -46,7 +47,6 @@ class Forwarder:
         self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             try:
                 link = self._connector.connect()
@@ -57,8 +57,8 @@ class Forwarder:
                 return
             except OSError as error:
                 self._tell_away(error)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS) if self._is_away else FIRST_PAUSE_SECONDS
-            self._stopping.wait(pause)
+            self._stopping.wait(self._pause_seconds)
+            self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
 
     def _serve(self, link: Link) -> None:
         """Send until asked to stop. Raises OSError when the server is gone."""
@@ -105,5 +105,5 @@ class Forwarder:
 
     def _tell_back(self) -> None:
         if self._is_away:
-            self._is_away = False
+            self._is_away, self._pause_seconds = False, FIRST_PAUSE_SECONDS
             LOGGER.info("audit server is back", extra={"fields": {"server": self._where}})
