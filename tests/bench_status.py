@@ -179,20 +179,17 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=STUDIES)
     studies = parser.parse_args().studies
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    columns = ("database", "path", "p50 ms", "p95 ms", "max ms", "processor ms")
-    table = Table(*columns, title=f"{studies} studies; load {os.getloadavg()[0]:.0f}")
     with databases() as found:
         for name, make_url in found.items():
             with tempfile.TemporaryDirectory() as folder:
                 url = make_url(Path(folder))
-                start = time.monotonic()
                 fill(url, studies)
-                Console(stderr=True).print(f"{name}: filled in {time.monotonic() - start:.0f} s")
+                title = f"{name}, {studies} studies; load of the machine {os.getloadavg()[0]:.0f}"
+                table = Table("path", "p50 ms", "p95 ms", "max ms", "processor ms", title=title)
                 for path, (*values, cpu) in measure(Path(folder), url).items():
-                    p95 = quantiles(values, n=20)[-1]
-                    row = (median(values), p95, max(values), cpu)
-                    table.add_row(name, path, *(f"{value:.1f}" for value in row))
-    Console().print(table)
+                    row = (median(values), quantiles(values, n=20)[-1], max(values), cpu)
+                    table.add_row(path, *(f"{value:.1f}" for value in row))
+                Console().print(table)
 
 
 if __name__ == "__main__":
