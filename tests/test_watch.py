@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 from typer.testing import CliRunner
 
+from dicom_node import index
 from dicom_node.cli import app
 from dicom_node.migrations import migrate
 from dicom_node.pseudonyms import open_pseudonyms
@@ -251,11 +253,12 @@ def test_readiness_tells_who_is_lost_and_deliveries_who_is_away(
     wait_for(lambda: not watched.reasons(), "readiness")
     pacs.stop()
     node.send(*make_study(tmp_path / "study"))
-    wait_for(lambda: watched.metric("undelivered_objects", destination="pacs") == 2, "two due")
+    wait_for(lambda: watched.metric("undelivered_objects", destination="pacs") == 2, "two due", 180)
     lag = wait_for(lambda: watched.metric("delivery_lag_seconds", destination="pacs"), "a lag")
     wait_for(
         lambda: watched.metric("failures_total", stage="deliver", reason="to be tried again"),
         "a failed attempt",
+        180,
     )
     assert watched.metric("delivery_lag_seconds", destination="pacs") > lag
     assert watched.reasons() == []  # an archive that is away is not our own unreadiness
@@ -270,7 +273,9 @@ def test_readiness_tells_who_is_lost_and_deliveries_who_is_away(
     wait_for(lambda: not watched.reasons(), "the worker's return")
     assert watched.metric("worker_starts", executor="infer") == 2
     pacs.start()
-    wait_for(lambda: watched.metric("delivery_lag_seconds", destination="pacs") == 0, "delivery")
+    wait_for(
+        lambda: watched.metric("delivery_lag_seconds", destination="pacs") == 0, "delivery", 180
+    )
     assert watched.metric("sent_objects_total", destination="pacs", status="delivered") == 2
 
 
@@ -296,5 +301,21 @@ def test_readiness_names_disk_database_and_what_never_started(tmp_path: Path) ->
             f"role {role}: never started" for role in ("receive", "work", "infer")
         ]
         assert "No study has been received yet." in watched.get("/")[1]
+        engine = index.open_engine(settings.node.database_url)
+        for role in ("receive", "work", "infer"):
+            index.begin_heartbeat(engine, f"us-node-1:{role}", role)
+        assert len(watched.reasons()) == 1  # the disk alone
+        with engine.begin() as connection:
+            connection.execute(
+                sa.text("update heartbeats set seen_at = seen_at - 99 where role = 'infer'")
+            )
+        lost = watched.reasons()[1]
+        assert lost.startswith("role infer: no sign of life of us-node-1:infer for ")
+        # Another machine of that role is enough; the lost one is an alarm still.
+        index.begin_heartbeat(engine, "us-node-2:infer", "infer")
+        assert len(watched.reasons()) == 1
+        assert watched.metric("worker_up", executor="us-node-1:infer") == 0
+        assert watched.metric("worker_up", executor="us-node-2:infer") == 1
+        engine.dispose()
     finally:
         web.stop()
