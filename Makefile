@@ -1,7 +1,8 @@
 # Two commands do everything on a fresh Debian machine with Python 3.11+, make and pip:
 #   make demo    the main job on the embedded default
 #   make test    all tests
-# Also: make bench (seconds and memory), make bench-pipeline (queue, database, outages; needs Postgres), make lint.
+# Also: make bench (seconds and memory), make bench-pipeline (queue, database, outages; needs Postgres),
+# make bench-status (the status page at 100,000 studies), make lint.
 # On a machine without a GPU, the small CPU build of torch:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -11,7 +12,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 
-.PHONY: demo test bench bench-pipeline lint clean
+.PHONY: demo test bench bench-pipeline bench-status lint clean
 
 demo: .venv/.ready
 	$(BIN)/dicom-node demo --out $(OUT)
@@ -26,6 +27,9 @@ bench: .venv/.ready
 bench-pipeline: .venv/.ready
 	$(BIN)/python -m tests.bench_pipeline
 	$(BIN)/python -m tests.bench_outage
+
+bench-status: .venv/.ready
+	$(BIN)/python -m tests.bench_status
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

@@ -46,7 +46,7 @@ Config = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 StudyUid = Annotated[
-    str, typer.Argument(metavar="STUDY", help="Study Instance UID, as `jobs list` shows it.")
+    str, typer.Argument(metavar="STUDY", help="Study Instance UID, or its hash as in the log.")
 ]
 Form = Literal["enhanced", "enhanced-apex", "multiframe", "frames", "frames-plain"]
 Encoding = Literal["explicit", "implicit", "rle", "jpeg", "jpeg-lossless", "j2k"]
@@ -76,7 +76,7 @@ def serve(
     role: Annotated[
         list[str] | None,
         typer.Option(
-            help="Run only this role (repeatable): receive, work, deliver or infer. Default: all."
+            help="Run only this role (repeatable): receive, work, deliver, infer or web. Default: all."
         ),
     ] = None,
 ) -> None:
@@ -317,10 +317,12 @@ def jobs_list(config: Config = None, as_json: AsJson = False) -> None:
 @jobs.command("show")
 def jobs_show(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
     """All that is known of one study: stages, seconds, destinations, the reason of a failure."""
-    found = _call("dicom_node.jobs:show_job", load(config), study)
+    settings, study = _named(config, study)
+    found = _call("dicom_node.jobs:show_job", settings, study)
     if as_json:
         print_json(found)
     else:
+        typer.echo(f"in the log   {_call('dicom_node.lookup:log_name', settings, study)}\n")
         for job in found:
             print_job(job)
 
@@ -328,13 +330,21 @@ def jobs_show(study: StudyUid, config: Config = None, as_json: AsJson = False) -
 @jobs.command("retry")
 def jobs_retry(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
     """Run a failed study again from the stage where it failed."""
-    _show_done(_call("dicom_node.jobs:retry_job", load(config), study), study, as_json)
+    settings, study = _named(config, study)
+    _show_done(_call("dicom_node.jobs:retry_job", settings, study), study, as_json)
 
 
 @jobs.command("cancel")
 def jobs_cancel(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
     """Stop the work on a study; what was received is kept."""
-    _show_done(_call("dicom_node.jobs:cancel_job", load(config), study), study, as_json)
+    settings, study = _named(config, study)
+    _show_done(_call("dicom_node.jobs:cancel_job", settings, study), study, as_json)
+
+
+def _named(config: Path | None, study: str) -> tuple[Settings, str]:
+    """The settings, and the UID of a study of which the log's hash may have been given."""
+    settings = load(config)
+    return settings, _call("dicom_node.lookup:study_named", settings, study)
 
 
 def _show_done(sentence: str, study: str, as_json: bool) -> None:

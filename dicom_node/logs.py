@@ -1,4 +1,4 @@
-"""The log: one JSON line per event on standard error, with UIDs and counts, never patient data."""
+"""The log: one JSON line per event on standard error; identifiers as pseudonyms, never patient data."""
 
 import json
 import logging
@@ -7,7 +7,12 @@ import time
 import warnings
 from typing import Any
 
+from dicom_node.pseudonyms import Pseudonyms, unknown_key
+
 LOGGER = logging.getLogger("dicom_node")
+
+IDENTIFIERS = frozenset({"study", "series", "instance", "step", "transaction"})
+"""Fields that hold one identifier, which may be anything that a sender made up."""
 
 
 class JsonLines(logging.Formatter):
@@ -16,19 +21,32 @@ class JsonLines(logging.Formatter):
     def __init__(self, role: str) -> None:
         super().__init__()
         self._role = role
+        self.pseudonyms: Pseudonyms = unknown_key()
 
     def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = getattr(record, "fields", {})
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "role": self._role,
-            "event": record.getMessage(),
-            **getattr(record, "fields", {}),
+            "event": self.pseudonyms.hide(record.getMessage()),
+            **{name: self._hidden(name, value) for name, value in fields.items()},
         }
         if record.exc_info:
             line["trace"] = _places(record)
         return json.dumps(line)
+
+    def _hidden(self, name: str, value: Any) -> Any:
+        """A field's value, whatever is in it, with pseudonyms for identifiers."""
+        if isinstance(value, dict):
+            return {self.pseudonyms.hide(str(k)): self._hidden(str(k), v) for k, v in value.items()}
+        if isinstance(value, list | tuple | set):
+            return [self._hidden(name, item) for item in value]
+        if isinstance(value, int | float | None):
+            return value
+        text = str(value)
+        return self.pseudonyms.of(text) if name in IDENTIFIERS else self.pseudonyms.hide(text)
 
 
 def _places(record: logging.LogRecord) -> list[str]:
@@ -42,10 +60,14 @@ def _places(record: logging.LogRecord) -> list[str]:
     return places
 
 
-def write_logs(role: str) -> None:
-    """Send our events to standard error; what libraries say is dropped, as it may quote headers."""
+def write_logs(role: str) -> JsonLines:
+    """Send our events to standard error; what libraries say is dropped, as it may quote headers.
+
+    The lines' pseudonyms are to be set as soon as the settings are known.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines(role))
+    lines = JsonLines(role)
+    handler.setFormatter(lines)
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
@@ -55,6 +77,7 @@ def write_logs(role: str) -> None:
     dbos.setLevel(logging.WARNING)
     dbos.propagate = False
     warnings.simplefilter("ignore")
+    return lines
 
 
 def log(event: str, **fields: Any) -> None:

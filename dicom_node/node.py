@@ -10,9 +10,11 @@ Standard error is the log: one JSON line per event.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -22,9 +24,11 @@ from types import FrameType, TracebackType
 from typing import IO, Any
 
 from dicom_node.access.start import refuse, warn
+from dicom_node.counters import FOLDER_VARIABLE
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.logs import log, write_logs
 from dicom_node.migrations import MIGRATION_ERRORS, migrate
+from dicom_node.pseudonyms import open_pseudonyms
 from dicom_node.role import BEGINS_ANEW, READY_LINE, ROLES, WHOLE
 from dicom_node.settings import Settings
 
@@ -59,8 +63,11 @@ class Node:
             raise SettingsError(f"--role {sorted(unknown)[0]!r}; allowed: {', '.join(ROLES)}")
         self._settings = settings
         self._config_path = config_path
+        if "web" in roles and not settings.web.port:
+            raise SettingsError("--role web needs [web] port")
         # What is named is taken at its word; on several machines each does what it is told to.
-        self._roles = {role.split("+", 1)[0]: role for role in roles or WHOLE}
+        self._roles = {role.split("+", 1)[0]: role for role in roles or roles_of(settings)}
+        self._counts = ""
         self._children: dict[str, _Child] = {}
         self._port = settings.receive.port
         self._lock = threading.Lock()
@@ -91,10 +98,12 @@ class Node:
 
     def start(self) -> None:
         """Migrate the database and start the roles. Raises NodeError when it may not, or cannot."""
-        refuse(self._settings, listens="receive" in self._roles)
+        refuse(self._settings, self._roles)
         warn(self._settings)
         self._settings.node.data_dir.mkdir(parents=True, exist_ok=True)
         _migrate(self._settings)
+        # Mapped files of this run: on a local disk, wherever the data lie.
+        self._counts = tempfile.mkdtemp(prefix="dicom-node-")
         for role in self._roles:
             self._spawn(role)
             threading.Thread(target=self._keep_alive, args=(role,), daemon=True).start()
@@ -126,6 +135,7 @@ class Node:
                 log("role killed", role=child.role)
                 child.process.kill()
                 child.process.wait()
+        shutil.rmtree(self._counts, ignore_errors=True)
 
     def __enter__(self) -> "Node":
         self.start()
@@ -151,6 +161,7 @@ class Node:
             | dict(os.environ)
             | {
                 "DICOM_NODE__RECEIVE__PORT": str(self._port),
+                FOLDER_VARIABLE: self._counts,
                 "DICOM_NODE__NODE__DATA_DIR": json.dumps(
                     str(self._settings.node.data_dir.absolute())
                 ),
@@ -204,6 +215,11 @@ class Node:
             self._spawn(role)
 
 
+def roles_of(settings: Settings) -> tuple[str, ...]:
+    """Which roles a node has that is not told which: web only where it has a port."""
+    return (*WHOLE, "web") if settings.web.port else WHOLE
+
+
 def _migrate(settings: Settings) -> None:
     try:
         migrate(settings.node.database_url)
@@ -214,7 +230,7 @@ def _migrate(settings: Settings) -> None:
 
 def serve(settings: Settings, config_path: Path | None, roles: Sequence[str] = ()) -> None:
     """Run the node until SIGTERM or SIGINT. Raises NodeError."""
-    write_logs("node")
+    write_logs("node").pseudonyms = open_pseudonyms(settings)
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:

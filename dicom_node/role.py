@@ -4,6 +4,7 @@ receive   the Storage SCP
 work      queue cpu: assemble, report
 deliver   queue deliver; ``work+deliver`` is both in one process
 infer     queue gpu: the analyses, which run in a process apart, the only one with torch
+web       the status page and the metrics; only looks
 """
 
 import fcntl
@@ -18,12 +19,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from dicom_node.audit import recording
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.logs import log, write_logs
+from dicom_node.pseudonyms import open_pseudonyms
+from dicom_node.pulse import pulse
 from dicom_node.settings import Settings, load
 
 QUEUES = {"work": "cpu", "deliver": "deliver", "infer": "gpu"}
-ROLES = ("receive", *QUEUES)
+ROLES = ("receive", *QUEUES, "web")
 WHOLE = ("receive", "work+deliver", "infer")
 """A whole node on one machine: delivering needs no process of its own."""
 
@@ -47,20 +51,24 @@ def main(role: str, config_path: Path | None) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and passes on SIGTERM
-    write_logs(name)
+    lines = write_logs(name)
     threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
     try:
         settings = load(config_path)
-        start = _receive if name == "receive" else _work_on(role)
-        with _alone(settings, name):
-            finish = start(settings, executor_id(settings, name), stop)
-            stop.wait()
-            finish()
+        lines.pseudonyms = open_pseudonyms(settings)
+        executor = executor_id(settings, name)
+        start = _START.get(name) or _work_on(role)
+        with _alone(settings, name), recording(settings, executor, lines.pseudonyms):
+            finish = start(settings, executor, stop)
+            with pulse(settings, executor, role):
+                stop.wait()
+            status = finish()
     except NodeError as error:
         log("role failed", reason=str(error))
         return 2 if isinstance(error, SettingsError) else 1
     log("role stopped")
-    return 0
+    # A step that is still running would keep the interpreter; it runs again at the next start.
+    os._exit(status)
 
 
 def executor_id(settings: Settings, role: str) -> str:
@@ -98,7 +106,7 @@ def _ready(**told: int | str) -> None:
     sys.stdout.flush()
 
 
-def _receive(settings: Settings, name: str, _stop: threading.Event) -> Callable[[], None]:
+def _receive(settings: Settings, name: str, _stop: threading.Event) -> Callable[[], int]:
     from dicom_node.receive import Receiver  # not at the top: the other roles need no SCP
 
     try:
@@ -110,25 +118,49 @@ def _receive(settings: Settings, name: str, _stop: threading.Event) -> Callable[
         raise NodeError(f"cannot listen on {where}: {error.strerror}") from error
     receiver.start()
     _ready(role="receive", port=receiver.port)
-    return receiver.stop
+    return _in_peace(receiver.stop)
 
 
-def _work_on(role: str) -> Callable[[Settings, str, threading.Event], Callable[[], None]]:
-    def start(settings: Settings, name: str, stop: threading.Event) -> Callable[[], None]:
+def _work_on(role: str) -> Callable[[Settings, str, threading.Event], Callable[[], int]]:
+    def start(settings: Settings, name: str, stop: threading.Event) -> Callable[[], int]:
         from dicom_node.pipeline import Worker  # not at the top: the receiver needs no highdicom
 
         worker = Worker(settings, name, [QUEUES[word] for word in role.split("+")], stop)
         _ready(role=role)
 
-        def finish() -> None:
+        def finish() -> int:
             worker.stop()
-            log("role stopped")
-            # A step that is still running would keep the interpreter; it runs again at the next start.
-            os._exit(BEGINS_ANEW if worker.begins_anew else 0)
+            return BEGINS_ANEW if worker.begins_anew else 0
 
         return finish
 
     return start
+
+
+def _watch(settings: Settings, _name: str, _stop: threading.Event) -> Callable[[], int]:
+    from dicom_node.web import Web  # not at the top: the other roles draw no pages
+
+    try:
+        web = Web(settings)
+    except OSError as error:
+        where = f"{settings.web.host}:{settings.web.port}"
+        raise NodeError(f"cannot listen on {where}: {error.strerror}") from error
+    web.start()
+    _ready(role="web", web_port=web.port)
+    return _in_peace(web.stop)
+
+
+def _in_peace(stop: Callable[[], None]) -> Callable[[], int]:
+    """A way to stop that gives exit status 0."""
+
+    def finish() -> int:
+        stop()
+        return 0
+
+    return finish
+
+
+_START = {"receive": _receive, "web": _watch}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 SEAM = "models.scan models.findings models.analysis"
 BASE = "dicom_node.__version__ dicom_node.settings dicom_node.errors dicom_node.reasons"
 CARRY = f"{BASE} dicom_node.index dicom_node.study {SEAM} pydicom"
+WATCHED = "dicom_node.audit dicom_node.counters dicom_node.pseudonyms"
 VERBS = (
     "dicom_node.receive dicom_node.assemble dicom_node.analyze dicom_node.report dicom_node.deliver"
 )
@@ -21,18 +22,24 @@ ALLOWED = {
     "dicom_node.errors": "dicom_node.reasons",
     "dicom_node.settings": "dicom_node.errors",
     "dicom_node.access": BASE,
+    "dicom_node.counters": "",
+    "dicom_node.pseudonyms": BASE,
+    "dicom_node.audit": f"{BASE} {WATCHED}",
+    "dicom_node.web": (
+        f"{BASE} {WATCHED} dicom_node.access dicom_node.index dicom_node.jobs dicom_node.lookup"
+    ),
     "dicom_node.index": f"{BASE} dicom_node.study dbos",
     "dicom_node.migrations": "dicom_node.index",
     "dicom_node.study": f"{BASE} {SEAM} pydicom",
     "dicom_node.scanner": f"{BASE} dicom_node.study {SEAM} pydicom",
     "dicom_node.analyze": f"{CARRY} dicom_node.logs",
-    "dicom_node.receive": f"{CARRY} dicom_node.access pynetdicom dbos",
+    "dicom_node.receive": f"{CARRY} {WATCHED} dicom_node.access pynetdicom dbos",
     "dicom_node.deliver": f"{CARRY} dicom_node.access pynetdicom",
     "dicom_node.assemble": f"{CARRY} highdicom",
     "dicom_node.report": f"{CARRY} highdicom",
     "dicom_node.cohort": f"{BASE} models.findings pydicom",
     "dicom_node.conformance": "dicom_node models.findings pydicom pynetdicom",
-    "dicom_node.pipeline": f"{CARRY} {VERBS} dbos",
+    "dicom_node.pipeline": f"{CARRY} {WATCHED} {VERBS} dbos",
     "dicom_node": f"dicom_node {SEAM} pydicom dbos",
     "models.scan": "",
     "models.findings": "models.scan",

@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,9 +85,9 @@ def look(settings: Settings) -> Iterator[Seen]:
     yield from _secrets(settings)
 
 
-def refuse(settings: Settings, listens: bool = True) -> None:
-    """Raise SettingsError on what is fatal, for a node that listens or one that only calls others."""
-    for seen in (*(_ports(settings) if listens else ()), *_links(settings)):
+def refuse(settings: Settings, roles: Collection[str] = ("receive", "web")) -> None:
+    """Raise SettingsError on what is fatal, for a node of these roles: some listen, some only call others."""
+    for seen in (*_ports(settings, roles), *_links(settings)):
         if seen.fatal:
             raise SettingsError(seen.sentence)
 
@@ -99,9 +99,17 @@ def warn(settings: Settings) -> None:
             LOGGER.warning(f"{seen.what} to mend", extra={"fields": {"what": seen.sentence}})
 
 
-def _ports(settings: Settings) -> Iterator[Seen]:
-    here = settings.receive
-    yield open_door("receive", here.host, bool(settings.tls.certificate), here.insecure)
+def _ports(settings: Settings, roles: Collection[str] = ("receive", "web")) -> Iterator[Seen]:
+    here, page = settings.receive, settings.web
+    encrypted = bool(settings.tls.certificate)
+    doors = []
+    if "receive" in roles:
+        doors.append(open_door("receive", here.host, encrypted, here.insecure))
+    if "web" in roles and page.port:
+        doors.append(open_door("web", page.host, encrypted, page.insecure))
+    if not doors:
+        return
+    yield from doors
     yield from _users(settings)
     try:
         tls.server_context(settings.tls)
@@ -140,19 +148,21 @@ def _validities(settings: Settings) -> Iterator[Seen]:
 
 
 def _users(settings: Settings) -> Iterator[Seen]:
-    here, path = settings.receive, users_path(settings)
-    web = bool(here.web_port) and needs_login(settings, here.host)
-    if not (settings.access.user_identity or web):
+    here, page, path = settings.receive, settings.web, users_path(settings)
+    doors = (("receive.web_port", here.web_port, here.host), ("web.port", page.port, page.host))
+    wants = [name for name, port, host in doors if port and needs_login(settings, host)]
+    if settings.access.user_identity:
+        wants.insert(0, "access.user_identity")
+    if not wants:
         return
     try:
         count = len(read_users(path))
     except SettingsError as error:
         yield Seen("users", False, str(error), fatal=True)
         return
-    why = "access.user_identity" if settings.access.user_identity else "receive.web_port"
     sentence = f"{count} may log in"
     if not count:
-        sentence = f"{why} wants users, and {path} has none; run: dicom-node access add NAME"
+        sentence = f"{wants[0]} wants users, and {path} has none; run: dicom-node access add NAME"
     yield Seen("users", count > 0, sentence, fatal=not count)
 
 

@@ -15,6 +15,7 @@ from dicom_node.index.announcements import (
     step_status,
 )
 from dicom_node.index.arrivals import (
+    LATEST,
     PAST,
     QUEUES,
     VERSION,
@@ -45,6 +46,13 @@ from dicom_node.index.database import (
     open_client,
     open_engine,
 )
+from dicom_node.index.heartbeats import (
+    Heartbeat,
+    beat,
+    begin_heartbeat,
+    end_heartbeat,
+    heartbeats_now,
+)
 from dicom_node.index.rescues import (
     Stalled,
     count_rescues,
@@ -62,7 +70,15 @@ from dicom_node.index.results import (
     record_results,
     results_due,
 )
-from dicom_node.index.tables import METADATA, commitments, deliveries, instances, results, studies
+from dicom_node.index.tables import (
+    METADATA,
+    commitments,
+    deliveries,
+    generations,
+    instances,
+    results,
+    studies,
+)
 
 __all__ = [
     "APPLICATION",
@@ -72,6 +88,7 @@ __all__ = [
     "DATABASE_ERRORS",
     "DISCONTINUED",
     "IN_PROGRESS",
+    "LATEST",
     "METADATA",
     "PAST",
     "QUEUES",
@@ -83,6 +100,7 @@ __all__ = [
     "Completeness",
     "Earlier",
     "Facts",
+    "Heartbeat",
     "Kept",
     "Reference",
     "Result",
@@ -90,6 +108,8 @@ __all__ = [
     "Stalled",
     "accept",
     "ask_commitment",
+    "beat",
+    "begin_heartbeat",
     "change_step",
     "close_if_complete",
     "close_now",
@@ -99,8 +119,11 @@ __all__ = [
     "create_step",
     "deliveries",
     "earlier_results",
+    "end_heartbeat",
     "evidence_of",
     "forget_associations",
+    "generations",
+    "heartbeats_now",
     "instances",
     "instances_named",
     "instances_of",

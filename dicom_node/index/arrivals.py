@@ -21,6 +21,9 @@ PAST = {
 }
 """What a study is after each word: the states of a job, and the events of the log."""
 
+LATEST = 1 << 30
+"""Stands for the latest generation, where all instances are asked for."""
+
 VERSION = "pipeline-1"
 """Changes only when the sequence of steps does: work of another version is not picked up."""
 
@@ -171,16 +174,16 @@ def release(engine: sa.Engine, association: str, released: bool) -> tuple[str, .
     return tuple(carried)
 
 
-def forget_associations(engine: sa.Engine, receiver: str) -> None:
-    """A receiver has started: what it carried before was cut off."""
+def forget_associations(engine: sa.Engine, receiver: str) -> tuple[str, ...]:
+    """A receiver has started: what it carried before was cut off. Returns the studies."""
     with engine.connect() as connection:
         cut = connection.scalars(
             sa.select(associations.c.association)
             .where(associations.c.receiver == receiver)
             .distinct()
         ).all()
-    for association in cut:
-        release(engine, association, released=False)
+    carried = [release(engine, association, released=False) for association in cut]
+    return tuple(dict.fromkeys(study_uid for each in carried for study_uid in each))
 
 
 def instances_of(engine: sa.Engine, study_uid: str, generation: int) -> list[sa.Row[Any]]:

@@ -76,7 +76,7 @@ def record_results(
 
 def _fall_due(connection: sa.Connection, sop_uid: str, destination: str) -> None:
     """An object is due at a destination unless it was delivered there, or failed to be."""
-    due = {"status": "pending", "reason": "", "attempts": 0}
+    due = {"status": "pending", "reason": "", "attempts": 0, "due_at": time.time()}
     connection.execute(
         insert(connection, deliveries)
         .values(sop_uid=sop_uid, destination=destination, **due)

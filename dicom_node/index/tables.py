@@ -17,7 +17,7 @@ studies = sa.Table(
     sa.Column("study_uid", _UID, primary_key=True),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("closed", sa.Boolean, nullable=False),
-    sa.Column("last_at", sa.Float, nullable=False),
+    sa.Column("last_at", sa.Float, nullable=False, index=True),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("source_ae", sa.String(16), nullable=False),
     # How the last association that carried the study ended: released, or cut off.
@@ -119,4 +119,23 @@ deliveries = sa.Table(  # of an object, whichever generations it is a result of
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("tried_at", sa.Float),
     sa.Column("delivered_at", sa.Float),
+    sa.Column("due_at", sa.Float, nullable=False, server_default="0"),
+)
+# What is still to be delivered, among all that was.
+sa.Index(
+    "ix_deliveries_undelivered",
+    deliveries.c.destination,
+    deliveries.c.status,
+    deliveries.c.due_at,
+    sqlite_where=deliveries.c.delivered_at.is_(None),
+    postgresql_where=deliveries.c.delivered_at.is_(None),
+)
+heartbeats = sa.Table(  # of the processes that are at work, on every machine
+    "heartbeats",
+    METADATA,
+    sa.Column("executor", sa.String(128), primary_key=True),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("seen_at", sa.Float, nullable=False),
+    sa.Column("starts", sa.Integer, nullable=False),
 )

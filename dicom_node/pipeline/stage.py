@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node import index
+from dicom_node.counters import FAILURES, STAGE_SECONDS
 from dicom_node.errors import NodeError
 from dicom_node.receive.store import sync_folder
 
@@ -31,6 +32,7 @@ def stage(word: str, study_uid: str, generation: int) -> Iterator[dict[str, Any]
             # Only our own sentences are known to hold no patient data; of others the places are logged.
             fields["reason"] = str(error) if isinstance(error, NodeError) else type(error).__name__
         event = _event(word, fields, error)
+        _count(word, event, fields, error)
         level = logging.WARNING if event.startswith("failed") else logging.INFO
         trace = None if isinstance(error, NodeError) else error
         LOGGER.log(level, event, extra={"fields": fields}, exc_info=trace)
@@ -42,6 +44,14 @@ def _event(word: str, fields: Mapping[str, Any], error: BaseException | None) ->
     if "nothing" in fields:
         return "nothing to analyze"
     return "refused" if "refused" in fields else index.PAST[word]
+
+
+def _count(word: str, event: str, fields: Mapping[str, Any], error: BaseException | None) -> None:
+    outcome = "failed" if event.startswith("failed") else event
+    STAGE_SECONDS.labels(word, outcome).observe(fields["seconds"])
+    if outcome == "failed":
+        reason = type(error).__name__ if error else "to be tried again"
+        FAILURES.labels(word, reason).inc()
 
 
 @contextmanager

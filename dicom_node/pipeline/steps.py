@@ -14,6 +14,7 @@ from dicom_node import index
 from dicom_node.analyze.apart import Apart
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.identity import own_results, shared_header
+from dicom_node.counters import REFUSALS, SENT
 from dicom_node.deliver import Receipt, deliver
 from dicom_node.errors import (
     Busy,
@@ -28,10 +29,11 @@ from dicom_node.errors import (
     Unreachable,
     reason_of,
 )
+from dicom_node.pipeline.handover import handover
 from dicom_node.pipeline.stage import added, stage, written
 from dicom_node.reasons import INTERNAL_ERROR, OTHER_PATIENT
 from dicom_node.report import Written, follow, hold_back, write_answer, write_objects
-from dicom_node.settings import Settings
+from dicom_node.settings import Destination, Settings
 from dicom_node.study import (
     Ground,
     StoredInstance,
@@ -175,6 +177,8 @@ class Steps:
         due: list[str] = []
         with stage("report", study_uid, generation) as fields:
             fields["codes"] = [code for code, _ in grounds]
+            for code in dict.fromkeys(fields["codes"]):
+                REFUSALS.labels(code).inc()
             if self._settings.report.refusals and not self._has_results(study_uid, generation):
                 rows = index.instances_of(self._engine, study_uid, generation)
                 header = shared_header(study_uid, self._foreign(study_uid, rows))
@@ -270,41 +274,55 @@ class Steps:
 
         Returns ``retry``: the reason to try again, or nothing. Raises Declined, SettingsError.
         """
-        destination = next(
-            (each for each in self._settings.destinations if each.name == name), None
-        )
-        if destination is None:
-            raise SettingsError(f"destination {name} is no longer configured; results wait for it")
         due = index.results_due(self._engine, study_uid, generation, name)
         if not due:
             # Superseded meanwhile; or cut off after the last answer was recorded, before the step was.
             return {"retry": "", "at": time.time()}
-        waiting = {row.sop_uid for row in due}
+        with stage("deliver", study_uid, generation) as fields:
+            fields |= {"destination": name, "instances": len(due), "acknowledged": 0}
+            destination = next(
+                (each for each in self._settings.destinations if each.name == name), None
+            )
+            if destination is None:
+                sentence = f"destination {name} is no longer configured; results wait for it"
+                raise SettingsError(sentence)
+            self._send(due, destination, fields)
+        retry = fields.get("retry", "")
+        return {"retry": retry, "at": time.time(), "seconds": fields["seconds"]}
+
+    def _send(
+        self, due: Sequence[sa.Row[Any]], destination: Destination, fields: dict[str, Any]
+    ) -> None:
+        """Send results; what each is answered is remembered, counted and audited. Raises Declined."""
+        name, waiting = destination.name, {row.sop_uid for row in due}
 
         def answered(receipt: Receipt) -> None:
             waiting.discard(receipt.sop_instance_uid)
+            if receipt.is_delivered:
+                acknowledged.add(receipt.sop_instance_uid)
             status = "delivered" if receipt.is_delivered else "failed"
             status = "warning" if receipt.is_warning else status
             reason = "" if status == "delivered" else f"0x{receipt.status:04X}"
             index.record_delivery(self._engine, receipt.sop_instance_uid, name, status, reason)
+            SENT.labels(name, status).inc()
 
         def unanswered(status: str, error: DeliveryError) -> None:
             for sop_uid in waiting:
                 index.record_delivery(self._engine, sop_uid, name, status, error.reason)
 
-        with stage("deliver", study_uid, generation) as fields:
-            fields |= {"destination": name, "instances": len(due)}
-            paths = [self._data / row.path for row in due]
-            try:
-                deliver(paths, destination, self._settings.node.ae_title, answered)
-            except (Unreachable, Busy) as error:
-                fields["retry"] = error.reason
-                unanswered("waiting", error)
-            except Declined as error:
-                unanswered("failed", error)
-                raise
-        retry = fields.get("retry", "")
-        return {"retry": retry, "at": time.time(), "seconds": fields["seconds"]}
+        paths, ae_title = [self._data / row.path for row in due], self._settings.node.ae_title
+        acknowledged: set[str] = set()
+        try:
+            with handover(due, paths, ae_title, destination) as acknowledged:
+                deliver(paths, destination, ae_title, answered)
+        except (Unreachable, Busy) as error:
+            fields["retry"] = error.reason
+            unanswered("waiting", error)
+        except Declined as error:
+            unanswered("failed", error)
+            raise
+        finally:
+            fields["acknowledged"] = len(acknowledged)
 
     def _work(self, study_uid: str, generation: int) -> Path:
         return self._data / "work" / study_uid / str(generation)

@@ -12,14 +12,21 @@ from dbos import DBOSClient
 from pynetdicom.association import Association
 
 from dicom_node import index
+from dicom_node.receive.ledger import Ledger
 
 
 class Carriers:
     """Those of one receiver. Used by many threads at once; ``keep_house`` by one."""
 
     def __init__(
-        self, engine: sa.Engine, client: DBOSClient, receiver: str, rules: index.Rules
+        self,
+        engine: sa.Engine,
+        client: DBOSClient,
+        receiver: str,
+        rules: index.Rules,
+        ledger: Ledger,
     ) -> None:
+        self._ledger = ledger
         self._engine = engine
         self._client = client
         self._receiver = receiver
@@ -28,7 +35,7 @@ class Carriers:
         self._ended: dict[str, bool] = {}
         self._stirred: set[str] = set()
         self._lock = threading.Lock()
-        index.forget_associations(engine, receiver)
+        ledger.cut_off(engine, index.forget_associations(engine, receiver))
 
     def of(self, association: Association, priority: int) -> index.Carrier:
         """The carrier that an association is."""
@@ -57,6 +64,7 @@ class Carriers:
             self._ended |= {self._names.pop(each): each.is_released for each in gone}
             ended = dict(self._ended)
         for name, released in ended.items():
+            self._ledger.close(name)
             for study_uid in index.release(self._engine, name, released):
                 self.stir(study_uid)
             with self._lock:

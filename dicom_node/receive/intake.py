@@ -5,12 +5,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOSClient
 
-from dicom_node import index
+from dicom_node import audit, index
+from dicom_node.counters import INSTANCES, RECEIVED_BYTES, STAGE_SECONDS
 from dicom_node.errors import DuplicateInstance, Mismatch, Refused, StoreFull, Unreadable
+from dicom_node.receive.ledger import Ledger
 from dicom_node.receive.store import (
     Folders,
     check_command,
@@ -57,7 +60,9 @@ class Intake:
         engine: sa.Engine,
         client: DBOSClient,
         stir: Callable[[str], None],
+        ledger: Ledger,
     ) -> None:
+        self._ledger = ledger
         self._settings = settings
         self._engine = engine
         self._client = client
@@ -67,25 +72,36 @@ class Intake:
     def store(self, handed: Handed, sender: Sender) -> int:
         """Check, make durable, remember, answer: a C-STORE status, PS3.4 table B.2-1."""
         started = time.monotonic()
-        who = {"calling_ae": sender.calling_ae, "peer": sender.peer}
+        who: dict[str, Any] = {"calling_ae": sender.calling_ae, "peer": sender.peer}
         who["instance"] = handed.sop_uid[:64]
         try:
             arrival, what = self._take(handed, sender)
         except Refused as error:
+            self._refused(error.status, error.reason, sender)
             status = {"status": f"0x{error.status:04X}", "reason": error.reason}
-            LOGGER.info("instance refused", extra={"fields": who | status})
+            seconds = _seconds(started, "refused")
+            LOGGER.info("instance refused", extra={"fields": who | status | seconds})
             return error.status
         except Exception as error:  # the sender must get an answer, whatever happened
-            failed = {"status": f"0x{CANNOT_UNDERSTAND:04X}", "reason": type(error).__name__}
-            LOGGER.exception("instance failed", extra={"fields": who | failed})
+            self._refused(CANNOT_UNDERSTAND, type(error).__name__, sender)
+            status = {"status": f"0x{CANNOT_UNDERSTAND:04X}", "reason": type(error).__name__}
+            seconds = _seconds(started, "failed")
+            LOGGER.exception("instance failed", extra={"fields": who | status | seconds})
             return CANNOT_UNDERSTAND
         finally:
             if handed.path:
                 handed.path.unlink(missing_ok=True)
         fields = who | {"study": arrival.study_uid, "bytes": arrival.bytes, "what": what}
-        fields["seconds"] = round(time.monotonic() - started, 4)
-        LOGGER.info("received", extra={"fields": fields})
+        INSTANCES.labels("taken", "0x0000").inc()
+        RECEIVED_BYTES.inc(arrival.bytes)
+        seconds = _seconds(started, "received")
+        LOGGER.info("received", extra={"fields": fields | seconds})
         return SUCCESS
+
+    def _refused(self, status: int, reason: str, sender: Sender) -> None:
+        INSTANCES.labels("refused", f"0x{status:04X}").inc()
+        peer = audit.Peer(sender.calling_ae, sender.peer)
+        self._ledger.refused(sender.carrier.association, peer, reason)
 
     def _take(self, handed: Handed, sender: Sender) -> tuple[index.Arrival, str]:
         """What arrived, and whether it is new. Raises Refused."""
@@ -125,7 +141,9 @@ class Intake:
         except index.DATABASE_AWAY as error:
             raise StoreFull(handed.sop_uid, "the database is away or busy") from error
         self._stir(arrival.study_uid)
-        return arrival, "new" if known.is_new else self._compare(arrival, kept, known)
+        what = "new" if known.is_new else self._compare(arrival, kept, known)
+        self._ledger.took(sender.carrier.association, arrival, header.patient_id)
+        return arrival, what
 
     def _compare(self, arrival: index.Arrival, kept: Path, known: index.Kept) -> str:
         """What comes under a UID that is known: the first is kept. Raises DuplicateInstance, StoreFull.
@@ -150,6 +168,13 @@ class Intake:
             keep(kept, self.folders.quarantine, arrival.sop_uid)
             raise DuplicateInstance(arrival.sop_uid, "known with other content")
         return "identical" if same_syntax else "known in another transfer syntax, the first is kept"
+
+
+def _seconds(started: float, outcome: str) -> dict[str, float]:
+    """What taking an instance took, counted and for the log."""
+    seconds = time.monotonic() - started
+    STAGE_SECONDS.labels("receive", outcome).observe(seconds)
+    return {"seconds": round(seconds, 4)}
 
 
 def rules_of(settings: Settings, expect: Expect | None = None) -> index.Rules:

@@ -14,17 +14,19 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
-from dicom_node import index
+from dicom_node import audit, index
 from dicom_node.access import start
 from dicom_node.access.logins import Logins
 from dicom_node.access.rules import Rules
 from dicom_node.access.tls import server_context
 from dicom_node.access.users import users_path
+from dicom_node.counters import ASSOCIATIONS
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.commitment import Commitments
 from dicom_node.receive.contexts import rejected, supported_contexts
 from dicom_node.receive.door import Doorkeeper, DoorServer
 from dicom_node.receive.intake import ROUTINE, STAT, Handed, Intake, Sender, rules_of
+from dicom_node.receive.ledger import Ledger
 from dicom_node.receive.procedure import ProcedureSteps
 from dicom_node.receive.server import harden
 from dicom_node.receive.web import Web
@@ -51,13 +53,16 @@ class Receiver:
     """A listening SCP. Owns its process: pynetdicom's chunked receive and tempfile's folder are global."""
 
     def __init__(self, settings: Settings, name: str) -> None:
-        start.refuse(settings)
+        start.refuse(settings, ("receive",))
         self._settings = settings
         self._engine = index.open_engine(settings.node.database_url, BUSY_SECONDS)
         self._client: DBOSClient = index.open_client(self._engine)
         self._stopping = threading.Event()
-        self._carriers = Carriers(self._engine, self._client, name, rules_of(settings))
-        self._intake = Intake(settings, self._engine, self._client, self._carriers.stir)
+        self._ledger = Ledger(settings.node.ae_title)
+        rules = rules_of(settings)
+        self._carriers = Carriers(self._engine, self._client, name, rules, self._ledger)
+        stir = self._carriers.stir
+        self._intake = Intake(settings, self._engine, self._client, stir, self._ledger)
         self._commitments = Commitments(settings, self._engine, self._carriers.stir)
         self._folders = self._intake.folders
         self._folders.create()
@@ -100,6 +105,7 @@ class Receiver:
         self._stopping.set()
         for thread in self._threads:
             thread.join(timeout=5)
+        self._ledger.close_all()
         self._client.destroy()
         self._engine.dispose()
 
@@ -182,14 +188,18 @@ class Receiver:
 
 def _on_accepted(event: Event) -> None:
     """Say once per association what was offered and not taken."""
+    ASSOCIATIONS.labels("accepted", "").inc()
     if contexts := event.assoc.rejected_contexts:
         _log("contexts rejected", **_peer(event.assoc), **rejected(contexts))
 
 
 def _on_rejected(event: Event) -> None:
-    answer = event.assoc.acceptor.primitive
-    reason = answer.reason_str if answer else ""
-    _log("association rejected", **_peer(event.assoc), reason=reason)
+    answer, who = event.assoc.acceptor.primitive, _peer(event.assoc)
+    reason = answer.reason_str if answer else "no presentation context accepted"
+    ASSOCIATIONS.labels("rejected", reason).inc()
+    peer = audit.Peer(who["calling_ae"], who["peer"])
+    audit.node_not_authenticated(peer, event.assoc.ae.ae_title, reason)
+    _log("association rejected", **who, reason=reason)
 
 
 def _on_c_find(event: Event) -> Iterator[tuple[int, None]]:

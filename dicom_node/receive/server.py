@@ -15,6 +15,8 @@ from typing import Any
 from pynetdicom import transport
 from pynetdicom.events import Event
 
+from dicom_node.counters import ASSOCIATIONS
+
 MAX_PDU_BYTES = 1 << 20
 """No honest sender comes near: we advertise 131072."""
 
@@ -98,7 +100,10 @@ class HardServer(transport.ThreadedAssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Count before any DICOM byte is read; approximate, since threads start after the count."""
-        return self.connections_from(client_address[0]) < ASSOCIATIONS_PER_ADDRESS
+        if self.connections_from(client_address[0]) < ASSOCIATIONS_PER_ADDRESS:
+            return True
+        ASSOCIATIONS.labels("rejected", "too many from one address").inc()
+        return False
 
     def connections_from(self, address: str) -> int:
         """How many of one address are open."""

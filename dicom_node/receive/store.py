@@ -54,6 +54,8 @@ class Header:
     transfer_syntax: str
     equipment: tuple[str, ...]
     """Values of EQUIPMENT_TAGS, for the site's declarations; they are not kept."""
+    patient_id: str
+    """For the audit trail, which hides it; it is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ def read_header(path: Path, sop_class: str, sop_uid: str) -> Header:
         series_uid if is_uid(series_uid) else "",
         transfer_syntax,
         tuple(str(dataset.get(tag) or "").strip() for tag in EQUIPMENT_TAGS),
+        str(dataset.get("PatientID") or "").strip(),
     )
 
 
@@ -138,7 +141,7 @@ def _parse(path: Path, sop_uid: str) -> tuple[Dataset, int]:
     with path.open("rb") as file:
         try:
             check_inflated(path)
-            wanted = [*HEADER_TAGS, "SeriesInstanceUID", *EQUIPMENT_TAGS]
+            wanted = [*HEADER_TAGS, "SeriesInstanceUID", "PatientID", *EQUIPMENT_TAGS]
             dataset = dcmread(file, specific_tags=wanted, defer_size=SKIP_BYTES)
         except NOT_DICOM as error:
             raise Unreadable(sop_uid, f"{type(error).__name__} while parsing") from error

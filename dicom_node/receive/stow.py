@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from dicom_node.counters import INSTANCES
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.contexts import STORAGE, TRANSFER_SYNTAXES
 from dicom_node.receive.intake import ROUTINE, SUCCESS, Handed, Intake, Sender
@@ -146,6 +147,7 @@ class Stow:
             file.path.unlink(missing_ok=True)
             what = {"instance": sop_uid[:64], "status": f"0x{refusal:04X}", "peer": sender.peer}
             LOGGER.info("instance refused", extra={"fields": what})
+            INSTANCES.labels("refused", f"0x{refusal:04X}").inc()
         else:
             handed = Handed(file.path, sop_class, sop_uid, file.study_uid)
             refusal = self._intake.store(handed, sender)

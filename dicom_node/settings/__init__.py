@@ -2,6 +2,7 @@
 
 from dicom_node.settings.access import Access, Caller, Identity, Link, Tls
 from dicom_node.settings.destinations import Destination
+from dicom_node.settings.observe import Audit, Web
 from dicom_node.settings.parts import (
     LARGEST_MIB,
     Analyze,
@@ -20,6 +21,7 @@ __all__ = [
     "Access",
     "Analyze",
     "Assemble",
+    "Audit",
     "Caller",
     "Color",
     "Destination",
@@ -35,5 +37,6 @@ __all__ = [
     "Settings",
     "Source",
     "Tls",
+    "Web",
     "load",
 ]

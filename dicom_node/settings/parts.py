@@ -36,6 +36,9 @@ class Node:
     analyses: tuple[str, ...] = key(
         ("models.layer:analysis",), "import path of each analysis; each runs on what it accepts"
     )
+    log_identifiers: bool = key(
+        False, "UIDs and Patient IDs in log, audit and status page as they are, not as keyed hashes"
+    )
 
     @property
     def files(self) -> Path:

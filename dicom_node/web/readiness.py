@@ -1,0 +1,107 @@
+"""Whether the node can take and work off studies now, and if not, what keeps it, for those who mend it."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from dicom_node import index
+from dicom_node.settings import Settings
+from dicom_node.web.progress import DELAYED, loads
+
+GIB = 2**30
+NEEDED = ("receive", "work", "deliver", "infer")
+"""Of each at least one process must be alive, on whichever machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One process, and the seconds since its last sign of life; None: it has stopped as it was told."""
+
+    executor: str
+    role: str
+    silent_seconds: float | None
+    started_at: float
+    starts: int
+    is_alive: bool
+
+
+def reasons(settings: Settings, engine: sa.Engine) -> tuple[str, ...]:
+    """Why the node is not ready; nothing where it is."""
+    found = list(_disk(settings))
+    try:
+        with engine.connect() as connection:
+            found += _pending(settings, connection)
+        found += _workers(settings, engine)
+    except index.DATABASE_ERRORS as error:
+        reason = str(error).splitlines()[0]
+        found.append(
+            f"database: cannot be asked ({type(error).__name__}: {_short(reason)}); "
+            "is it running, and node.database right?"
+        )
+    return tuple(found)
+
+
+def free_bytes(settings: Settings) -> int:
+    """Free space where the data are. Raises OSError."""
+    return shutil.disk_usage(settings.node.data_dir).free
+
+
+def workers(settings: Settings, engine: sa.Engine) -> tuple[Worker, ...]:
+    """Every process that has been at work. Raises DATABASE_AWAY."""
+    now, limit = time.time(), settings.web.lost_seconds
+    found = []
+    for item in index.heartbeats_now(engine):
+        silent = max(0.0, now - item.seen_at) if item.seen_at else None
+        alive = silent is not None and silent < limit
+        found.append(Worker(item.executor, item.role, silent, item.started_at, item.starts, alive))
+    return tuple(found)
+
+
+def _disk(settings: Settings) -> Iterator[str]:
+    where = settings.node.data_dir.absolute()
+    try:
+        free_gib = free_bytes(settings) / GIB
+    except OSError as error:
+        yield f"disk: {where}: {error.strerror}"
+        return
+    if free_gib < settings.web.free_gib:
+        yield (
+            f"disk: {free_gib:.1f} GiB free in {where}, less than {settings.web.free_gib:g} (web.free_gib); "
+            "free some, or move node.data_dir"
+        )
+
+
+def _workers(settings: Settings, engine: sa.Engine) -> Iterator[str]:
+    all_workers = workers(settings, engine)
+    for role in NEEDED:
+        mine = [worker for worker in all_workers if role in worker.role.split("+")]
+        if any(worker.is_alive for worker in mine):
+            continue
+        lost = [worker for worker in mine if worker.silent_seconds is not None]
+        if lost:
+            last = min(lost, key=lambda worker: worker.silent_seconds or 0.0)
+            what = f"no sign of life of {last.executor} for {last.silent_seconds:.0f} s"
+        else:
+            what = "stopped" if mine else "never started"
+        yield f"role {role}: {what}; start it (dicom-node serve --role {role}), its log says why"
+
+
+def _pending(settings: Settings, connection: sa.Connection) -> Iterator[str]:
+    """A destination that is away is not our own unreadiness: deliveries are left out."""
+    limit = settings.web.pending_minutes
+    for load in loads(connection):
+        if load.queue == "deliver" or load.state == DELAYED or not load.count:
+            continue
+        minutes = (time.time() - load.oldest_at) / 60
+        if minutes > limit:
+            yield (
+                f"queue {load.queue}: {load.count} {load.state}, the oldest for {minutes:.1f} minutes, more "
+                f"than {limit:g} (web.pending_minutes); is its worker stuck or too slow?"
+            )
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) < 120 else f"{reason[:120]}..."
