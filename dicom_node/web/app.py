@@ -129,7 +129,9 @@ class _Window:
         if not jobs:
             return PlainTextResponse("no such study\n", NOT_FOUND)
         address = request.client.host if request.client else ""
-        user = getattr(request.state, "user", "not logged in")  # by the door before this application
+        user = getattr(
+            request.state, "user", "not logged in"
+        )  # by the door before this application
         audit.accessed(study_uid, user, address, self._settings.node.ae_title)
         hidden = self._pseudonyms.hide
         return self._show("study.html", {"name": name, "jobs": jobs, "hide": hidden})
