@@ -16,6 +16,9 @@ from dicom_node.receive.store import sync_folder
 
 LOGGER = logging.getLogger(__name__)
 
+NEW_PARENTS = 3
+"""A folder of a generation may be the first of its study, and of its kind: ``results/STUDY/GENERATION``."""
+
 
 @contextmanager
 def stage(word: str, study_uid: str, generation: int) -> Iterator[dict[str, Any]]:
@@ -55,7 +58,8 @@ def written(folder: Path) -> Iterator[Path]:
     sync_folder(scratch)
     shutil.rmtree(folder, ignore_errors=True)
     scratch.replace(folder)
-    sync_folder(folder.parent)
+    for parent in folder.parents[:NEW_PARENTS]:
+        sync_folder(parent)
 
 
 @contextmanager

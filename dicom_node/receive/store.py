@@ -75,6 +75,7 @@ class Folders:
         """Make what is missing."""
         for folder in (self.incoming, self.store, self.quarantine):
             folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(self.data)
 
 
 def is_uid(text: str) -> bool:
