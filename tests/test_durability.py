@@ -42,9 +42,7 @@ def calls_of(trace: str) -> list[Call]:
         if resumed:
             if call := begun.pop(thread, None):
                 calls.append((call[0], call[1] + rest))
-        elif not arguments.endswith(UNFINISHED):
-            calls.append((name, arguments))
-        elif name in SENDS:
+        elif not arguments.endswith(UNFINISHED) or name in SENDS:
             calls.append((name, arguments))
         else:
             begun[thread] = (name, arguments.removesuffix(UNFINISHED))
@@ -61,8 +59,10 @@ def traced(process: int, path: Path) -> Iterator[Callable[[], list[Call]]]:
         line = tracer.stderr.readline()
         if "attached" not in line:
             pytest.skip(f"strace cannot attach here: {line.strip()}")
-        yield lambda: calls_of(path.read_text())
-        tracer.terminate()
+        try:
+            yield lambda: calls_of(path.read_text())
+        finally:
+            tracer.terminate()
 
 
 def assert_in_order(calls: list[Call], *steps: tuple[tuple[str, ...], str]) -> int:

@@ -1,0 +1,100 @@
+"""Which files are kept. A row outlives its file: by it a resend is recognized.
+
+kept      the file is there, with its content
+purging   the file is being removed; a purge that was cut off goes on from here
+purged    the file was removed by the site's rules, after all was delivered
+missing   the file is gone or damaged, and nobody has decided that
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from dicom_node.index.tables import instances, results, studies
+
+KEPT, PURGING, PURGED, MISSING = "kept", "purging", "purged", "missing"
+
+
+def mark_missing(engine: sa.Engine, table: sa.Table, study_uid: str, paths: Iterable[str]) -> None:
+    """The files of some rows are gone or damaged."""
+    _mark(engine, table, (table.c.study_uid == study_uid, table.c.path.in_(list(paths))), MISSING)
+
+
+def mark_kept(engine: sa.Engine, table: sa.Table, study_uid: str, paths: Iterable[str]) -> None:
+    """The files of rows that were missing are there again."""
+    _mark(engine, table, (table.c.study_uid == study_uid, table.c.path.in_(list(paths))), KEPT)
+
+
+def _mark(engine: sa.Engine, table: sa.Table, which: Sequence[Any], state: str) -> None:
+    known = (KEPT, MISSING)
+    with engine.begin() as connection:
+        connection.execute(
+            table.update().where(*which, table.c.state.in_(known)).values(state=state)
+        )
+
+
+def begin_purge(engine: sa.Engine, table: sa.Table, study: sa.Row[Any]) -> bool:
+    """Mark the files of a study as being removed; False when the study has changed since it was looked at."""
+    unchanged = (
+        studies.c.study_uid == study.study_uid,
+        studies.c.generation == study.generation,
+        studies.c.last_at == study.last_at,
+        studies.c.closed,
+    )
+    with engine.begin() as connection:
+        changed = connection.execute(  # a write first: it locks the study
+            studies.update().where(*unchanged).values(study_uid=study.study_uid)
+        )
+        if changed.rowcount != 1:
+            return False
+        connection.execute(
+            table.update()
+            .where(table.c.study_uid == study.study_uid, table.c.state == KEPT)
+            .values(state=PURGING)
+        )
+    return True
+
+
+def end_purge(
+    engine: sa.Engine, table: sa.Table, study_uid: str, remove: Callable[[list[str]], None]
+) -> int:
+    """Remove the files that are marked, by ``remove``, under the lock of the study; how many.
+
+    An instance that is sent again meanwhile is either kept, or finds its file gone and says so.
+    """
+    mine = (table.c.study_uid == study_uid, table.c.state == PURGING)
+    with engine.begin() as connection:
+        connection.execute(
+            studies.update().where(studies.c.study_uid == study_uid).values(study_uid=study_uid)
+        )
+        paths = list(connection.scalars(sa.select(table.c.path).where(*mine)))
+        remove(paths)
+        connection.execute(table.update().where(*mine).values(state=PURGED))
+    return len(paths)
+
+
+def purges_cut_off(engine: sa.Engine, table: sa.Table) -> list[str]:
+    """Studies whose files were being removed when it was cut off."""
+    with engine.connect() as connection:
+        query = sa.select(table.c.study_uid).where(table.c.state == PURGING).distinct()
+        return list(connection.scalars(query.order_by(table.c.study_uid)))
+
+
+def files_not_kept(engine: sa.Engine, study_uid: str, generation: int) -> dict[str, int]:
+    """How many files of a generation are not there, by what became of them."""
+    found: dict[str, int] = {}
+    conditions = {
+        instances: instances.c.generation <= generation,
+        results: results.c.generation == generation,
+    }
+    with engine.connect() as connection:
+        for table, of_generation in conditions.items():
+            query = (
+                sa.select(table.c.state, sa.func.count())
+                .where(table.c.study_uid == study_uid, of_generation, table.c.state != KEPT)
+                .group_by(table.c.state)
+            )
+            for state, count in connection.execute(query):
+                found[f"{table.name} {state}"] = count
+    return found
