@@ -242,7 +242,13 @@ class _Memory:
         deliveries = self._deliveries(study_uid, generation)
         if state == "delivered" and any(each.status == index.SUPERSEDED for each in deliveries):
             state = index.SUPERSEDED
+        if deliveries and (
+            state == "delivered" or any(run.word == "deliver" and run.turn for run in mine)
+        ):
+            state = _arrived(state, deliveries)
         waiting = [f"{each.destination}: {each.reason}" for each in deliveries if each.reason]
+        gone = index.files_not_kept(self.engine, study_uid, generation)
+        waiting += [f"{count} {what}" for what, count in gone.items()]
         return Job(
             study_uid,
             generation,
@@ -287,9 +293,25 @@ class _Memory:
         return tuple(_delivery(name, items) for name, items in by_name.items())
 
 
+def _arrived(state: str, deliveries: Sequence[Delivery]) -> str:
+    """Delivered where every object was acknowledged, also while commitment to it is waited for."""
+    statuses = {each.status for each in deliveries}
+    if statuses == {index.COMMITTED}:
+        return index.COMMITTED
+    return "delivered" if statuses <= {"delivered", "warning", index.COMMITTED} else state
+
+
 def _delivery(destination: str, rows: list[sa.Row[Any]]) -> Delivery:
     """Sum up the objects of one destination; the worst status speaks for all."""
-    severity = ("delivered", "warning", index.SUPERSEDED, "pending", "waiting", "failed")
+    severity = (
+        index.COMMITTED,
+        "delivered",
+        "warning",
+        index.SUPERSEDED,
+        "pending",
+        "waiting",
+        "failed",
+    )
     status = max((row.status for row in rows), key=severity.index)
     acknowledged = [row.delivered_at for row in rows if row.delivered_at is not None]
     complete = len(acknowledged) == len(rows)

@@ -42,6 +42,8 @@ def stage(word: str, study_uid: str, generation: int) -> Iterator[dict[str, Any]
 def _event(word: str, fields: Mapping[str, Any], error: BaseException | None) -> str:
     if error is not None or "retry" in fields:
         return f"failed to {word}"
+    if fields.get("waits"):
+        return "waits for commitment"
     if "nothing" in fields:
         return "nothing to analyze"
     return "refused" if "refused" in fields else index.PAST[word]

@@ -19,12 +19,15 @@ from dicom_node.errors import (
     Busy,
     Declined,
     DeliveryError,
+    Incomplete,
     NotConformant,
     PatientsDiffer,
+    ReportError,
     SettingsError,
     StudyError,
     Unreachable,
 )
+from dicom_node.pipeline.committing import commit, give_up
 from dicom_node.pipeline.stage import added, stage, written
 from dicom_node.reasons import INTERNAL_ERROR, OTHER_PATIENT
 from dicom_node.report import Written, follow, hold_back, write_answer, write_objects
@@ -91,7 +94,7 @@ class Steps:
         instances = [
             StoredInstance(row.sop_uid, row.sop_class, self._data / row.path, row.calling_ae)
             for row in rows
-            if row.sop_uid not in known
+            if row.sop_uid not in known and row.state == index.KEPT
         ]
         own = own_results(instances)
         return [item for item in instances if item.sop_instance_uid not in own]
@@ -101,6 +104,7 @@ class Steps:
     ) -> dict[str, Any]:
         largest_bytes = self._settings.assemble.largest_mib * 2**20
         try:
+            self._all_here(study_uid, generation)
             study = assemble_study(
                 study_uid, generation, instances, self._settings.sources, largest_bytes
             )
@@ -110,6 +114,16 @@ class Steps:
             study.save(folder)
         unused = Counter(item.reason for item in study.unused)
         return {"scans": len(study.acquisitions), "unused": dict(unused)}
+
+    def _all_here(self, study_uid: str, generation: int) -> None:
+        """Raises Incomplete where instances were purged or lost: part of a study is another study."""
+        rows = index.instances_of(self._engine, study_uid, generation)
+        if gone := [row.state for row in rows if row.state != index.KEPT]:
+            counts = ", ".join(f"{count} {state}" for state, count in sorted(Counter(gone).items()))
+            reason = (
+                f"of {len(rows)} instances that came, {counts}; send the study again as a whole"
+            )
+            raise Incomplete(study_uid, reason)
 
     def analyze(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Scans to Findings, on disk; or the reasons why no analysis gave any."""
@@ -231,6 +245,7 @@ class Steps:
                 item.sha256,
                 str(folder / item.path.name),
                 item.verdict or index.CONFORMS,
+                (self._data / folder / item.path.name).stat().st_size,
             )
             groups[self._wanted(item)].append(result)
         for names, results in groups.items():
@@ -258,7 +273,7 @@ class Steps:
         if destination is None:
             raise SettingsError(f"destination {name} is no longer configured; results wait for it")
         due = index.results_due(self._engine, study_uid, generation, name)
-        if not due:
+        if not due and not destination.commitment:
             # Superseded meanwhile; or cut off after the last answer was recorded, before the step was.
             return {"retry": "", "at": time.time()}
         waiting = {row.sop_uid for row in due}
@@ -276,17 +291,31 @@ class Steps:
 
         with stage("deliver", study_uid, generation) as fields:
             fields |= {"destination": name, "instances": len(due)}
-            paths = [self._data / row.path for row in due]
+            calling_ae = self._settings.node.ae_title
             try:
-                deliver(paths, destination, self._settings.node.ae_title, answered)
+                give_up(self._engine, name, study_uid, generation)
+                if due:
+                    deliver(self._files(due), destination, calling_ae, answered)
+                fields["waits"] = commit(
+                    self._engine, destination, calling_ae, study_uid, generation
+                )
             except (Unreachable, Busy) as error:
                 fields["retry"] = error.reason
                 unanswered("waiting", error)
             except Declined as error:
                 unanswered("failed", error)
                 raise
-        retry = fields.get("retry", "")
+        retry = fields.get("retry", "") or fields["waits"]
         return {"retry": retry, "at": time.time(), "seconds": fields["seconds"]}
+
+    def _files(self, due: Sequence[sa.Row[Any]]) -> list[Path]:
+        """Raises ReportError where one is gone."""
+        paths = [self._data / row.path for row in due]
+        if gone := [
+            str(row.path) for row, path in zip(due, paths, strict=True) if not path.exists()
+        ]:
+            raise ReportError(f"{', '.join(gone)}: gone; see `dicom-node check --deep`")
+        return paths
 
     def _work(self, study_uid: str, generation: int) -> Path:
         return self._data / "work" / study_uid / str(generation)

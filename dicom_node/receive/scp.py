@@ -15,6 +15,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
 from dicom_node import index
+from dicom_node.receive.answers import Answers
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.commitment import Commitments
 from dicom_node.receive.contexts import rejected, supported_contexts
@@ -104,6 +105,7 @@ class Receiver:
         entity.acse_timeout = ACSE_SECONDS
         entity.network_timeout = NETWORK_SECONDS
         entity.dimse_timeout = DIMSE_SECONDS
+        answers = Answers(self._engine, self._client)
         steps = ProcedureSteps(self._engine, self._carriers.stir)
         server: HardServer = entity.make_server(  # type: ignore[assignment]
             (self._settings.receive.host, self._settings.receive.port),
@@ -114,6 +116,7 @@ class Receiver:
                 (evt.EVT_C_STORE, self._on_c_store),
                 (evt.EVT_C_FIND, _on_c_find),
                 (evt.EVT_N_ACTION, self._commitments.on_action),
+                (evt.EVT_N_EVENT_REPORT, answers.on_report),
                 (evt.EVT_N_CREATE, steps.on_create),
                 (evt.EVT_N_SET, steps.on_set),
             ],
