@@ -106,12 +106,16 @@ def _receive(settings: Settings, name: str) -> Callable[[], None]:
 
 def _work_on(role: str) -> Callable[[Settings, str], Callable[[], None]]:
     def start(settings: Settings, name: str) -> Callable[[], None]:
+        from dicom_node.keep.keeper import Keeper
         from dicom_node.pipeline import Worker  # not at the top: the receiver needs no highdicom
 
         worker = Worker(settings, name, QUEUES[role])
+        keeper = Keeper(settings) if role == "work" else None
         _ready(role=role)
 
         def finish() -> None:
+            if keeper:
+                keeper.stop()
             worker.stop(FINISH_SECONDS)
             log("role stopped")
             # A step that is still running would keep the interpreter; it runs again at the next start.

@@ -11,7 +11,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.index.tables import instances, results, studies
+from dicom_node.index.database import insert
+from dicom_node.index.tables import (
+    commitment_requests,
+    deliveries,
+    generations,
+    instances,
+    results,
+    studies,
+)
 
 KEPT, PURGING, PURGED, MISSING = "kept", "purging", "purged", "missing"
 
@@ -98,3 +106,39 @@ def files_not_kept(engine: sa.Engine, study_uid: str, generation: int) -> dict[s
             for state, count in connection.execute(query):
                 found[f"{table.name} {state}"] = count
     return found
+
+
+def outcome_of(engine: sa.Engine, study_uid: str, generation: int) -> tuple[str, str]:
+    """What became of a generation whose job rows are gone, and the reason; "" while they are there."""
+    mine = (generations.c.study_uid == study_uid, generations.c.generation == generation)
+    with engine.connect() as connection:
+        query = sa.select(generations.c.outcome, generations.c.reason).where(*mine)
+        row = connection.execute(query).one_or_none()
+    return (row.outcome, row.reason) if row else ("", "")
+
+
+def record_outcome(
+    engine: sa.Engine, study_uid: str, generation: int, outcome: str, reason: str
+) -> None:
+    """Remember what became of a closed generation."""
+    mine = (generations.c.study_uid == study_uid, generations.c.generation == generation)
+    with engine.begin() as connection:
+        connection.execute(generations.update().where(*mine).values(outcome=outcome, reason=reason))
+
+
+def forget_requests(engine: sa.Engine, study_uid: str) -> None:
+    """Requests for storage commitment that concern a study which is at its end."""
+    mine = commitment_requests.c.study_uid == study_uid
+    with engine.begin() as connection:
+        connection.execute(commitment_requests.delete().where(mine))
+
+
+def make_due(engine: sa.Engine, sop_uid: str, destinations: Iterable[str]) -> None:
+    """An object is due at destinations, unless that is known."""
+    with engine.begin() as connection:
+        for name in destinations:
+            connection.execute(
+                insert(connection, deliveries)
+                .values(sop_uid=sop_uid, destination=name, status="pending", reason="", attempts=0)
+                .on_conflict_do_nothing()
+            )

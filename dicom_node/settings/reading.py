@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from dicom_node.errors import SettingsError
 from dicom_node.settings.destinations import Destination
+from dicom_node.settings.keeping import Keep
 from dicom_node.settings.parts import Analyze, Assemble, Node, Report
 from dicom_node.settings.senders import Peer, Receive
 from dicom_node.settings.sources import Source, check_color
@@ -26,6 +27,7 @@ class Settings:
     assemble: Assemble = field(default_factory=Assemble)
     analyze: Analyze = field(default_factory=Analyze)
     report: Report = field(default_factory=Report)
+    keep: Keep = field(default_factory=Keep)
     destinations: tuple[Destination, ...] = ()
     sources: tuple[Source, ...] = ()
     peers: tuple[Peer, ...] = ()
