@@ -250,13 +250,14 @@ class Memory:
         ):
             state = _arrived(state, deliveries)
         waiting = [f"{each.destination}: {each.reason}" for each in deliveries if each.reason]
+        reasons = [reason or "; ".join(waiting) or _unused(mine)]
         gone = index.files_not_kept(self.engine, study_uid, generation)
-        waiting += [f"{count} {what}" for what, count in gone.items()]
+        reasons += [f"{count} {what}" for what, count in gone.items()]
         return Job(
             study_uid,
             generation,
             state,
-            reason or "; ".join(waiting) or _unused(mine),
+            "; ".join(filter(None, reasons)),
             len(received),
             _clock(max((row.received_at for row in received), default=None)),
             deliveries,
