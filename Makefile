@@ -1,17 +1,18 @@
 # Two commands do everything on a fresh Debian machine with Python 3.11+, make and pip:
 #   make demo    the main job on the embedded default
 #   make test    all tests
-# Also: make bench (seconds and memory), make lint.
+# Also: make bench (seconds and memory), make chaos (kill -9 under load, KILLS times), make lint.
 # On a machine without a GPU, the small CPU build of torch:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 PYTHON ?= python3
 OUT ?= demo-output
 TORCH_INDEX ?=
+KILLS ?= 200
 BIN := .venv/bin
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench chaos lint clean
 
 demo: .venv/.ready
 	$(BIN)/dicom-node demo --out $(OUT)
@@ -22,6 +23,10 @@ test: .venv/.ready
 bench: .venv/.ready
 	$(BIN)/python tests/bench.py
 	$(BIN)/python -m tests.bench_report
+
+chaos: .venv/.ready
+	$(BIN)/python -m tests.chaos --kills $(KILLS)
+	$(BIN)/python -m tests.chaos --kills $(KILLS) --database postgres
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

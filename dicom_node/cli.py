@@ -160,6 +160,8 @@ def purge(
     ] = False,
 ) -> None:
     """Remove what the limits of [keep] ask for, once every destination has it; `serve` does so hourly."""
+    if not dry_run:
+        _call("dicom_node.logs:write_logs", "purge")
     raise typer.Exit(_call("dicom_node.keep.command:run_purge", load(config), dry_run))
 
 

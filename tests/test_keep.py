@@ -113,9 +113,8 @@ def test_the_deep_check_finds_what_is_wrong_and_repair_mends_it(
     gone.unlink()
     spoiled = paths_of(node, "results", studies[1])[0]
     spoiled.write_bytes(b"x" * 200)
-    (spoiled.parent / "stranger.dcm").write_bytes(
-        b"about to be recorded, perhaps: it came just now"
-    )
+    stranger = spoiled.parent / "stranger.dcm"  # may be about to be recorded: it came just now
+    stranger.write_bytes(b"x")
     forget_jobs(node, study_uid_of(studies[2][0]))
     execute(
         node,
@@ -150,6 +149,7 @@ def test_the_deep_check_finds_what_is_wrong_and_repair_mends_it(
     told = checked(node, capsys)
     assert "1 problems, 1 left" in told, "the result that nobody sends again"
     assert spoiled.name in told
+    stranger.unlink()
 
 
 def test_only_what_every_archive_has_is_purged(

@@ -14,7 +14,6 @@ from dicom_node.keep.files import Files
 from dicom_node.keep.progress import Progress as Runs
 from dicom_node.keep.purge import plan, purge
 from dicom_node.keep.repair import Repair
-from dicom_node.logs import write_logs
 from dicom_node.settings import Settings
 
 
@@ -71,8 +70,6 @@ def _settle_seconds(settings: Settings) -> float:
 
 def run_purge(settings: Settings, dry_run: bool) -> int:
     """Print what goes, or would go, and why; and what stays although its time has come."""
-    if not dry_run:
-        write_logs("purge")
     console, count, size, held = Console(soft_wrap=True, highlight=False), 0, 0, 0
     for order in plan(settings) if dry_run else purge(settings):
         of = f"{order.study.study_uid} {order.what}"
