@@ -63,6 +63,7 @@ from dicom_node.index.keeping import (
 )
 from dicom_node.index.requests import (
     COMMITTED,
+    MOST_FAILURES,
     Report,
     Request,
     ask,
@@ -107,6 +108,7 @@ __all__ = [
     "KEPT",
     "METADATA",
     "MISSING",
+    "MOST_FAILURES",
     "PAST",
     "PURGED",
     "PURGING",
