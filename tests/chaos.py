@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,10 @@ from rich.table import Table
 
 from dicom_node import node as node_module
 from dicom_node.keep.command import check_deep
+from dicom_node.keep.files import FOLDERS, Files
+from dicom_node.keep.purge import purge
 from dicom_node.receive.store import fingerprint
+from dicom_node.settings import Keep
 from tests.conftest import Pacs, Postgres, RunningNode, make_study, start_node
 
 ROLES = ("receive", "work", "infer")
@@ -261,8 +264,15 @@ def run(arguments: argparse.Namespace, folder: Path, database: str) -> bool:
     first.stop()
     second.stop()
     status = check_deep(running.settings, repair=False)
+    moment = 1e-6
+    limits = Keep(sources_days=moment, results_days=moment, work_days=moment, jobs_days=moment)
+    held = [order for order in purge(replace(running.settings, keep=limits)) if order.held]
+    left = [path for name in FOLDERS for path in Files(running.data).walk(name)]
+    after = check_deep(running.settings, repair=False)
     found += [
-        ("dicom-node check --deep", f"exit {status}", True),
+        ("files left when all is purged", f"{len(left)}, {len(held)} held back", not left),
+        ("dicom-node check --deep after that", f"exit {after}", not after),
+        ("dicom-node check --deep before", f"exit {status}", not status),
         ("killed", ", ".join(f"{role} {count}" for role, count in sorted(killed.items())), True),
         (
             "seconds under fire, then until all was delivered",

@@ -106,7 +106,7 @@ class Deep:
             [
                 index.workflow_id(study.study_uid, study.generation, word, detail)
                 for study in page
-                for word, detail in (("assemble", "0"), ("report", ""), ("report", ":answer"))
+                for word, detail in (("report", ""), ("report", ":answer"))
             ]
         )
         for study in page:
@@ -173,22 +173,16 @@ class Deep:
             return
         if index.outcome_of(self._engine, uid, generation)[0]:
             return
-        if has("assemble", "0") and self._is_at_its_end(uid, generation):
-            return
-        now = self._progress.runs(uid)
-        if not any(
-            number == generation and run.status in ACTIVE for (number, *_), run in now.items()
-        ):
+        if not self._goes_on_or_ended(uid, generation):
             yield Problem(NO_WORKFLOW, uid, f"generation {generation}", generation)
 
-    def _is_at_its_end(self, study_uid: str, generation: int) -> bool:
-        """Whether what was run last says that nothing follows: refused, nothing to do, failed, canceled."""
-        for (number, _, _), run in self._progress.runs(study_uid).items():
-            if number == generation:
-                output = run.output or {}
-                ends = "refused" in output or "nothing" in output
-                if ends or run.status in ACTIVE + FAILED + CANCELED:
-                    return True
+    def _goes_on_or_ended(self, study_uid: str, generation: int) -> bool:
+        """By its runs as they are now: one is active or was given up, or says that nothing follows."""
+        for (number, word, _), run in self._progress.runs(study_uid).items():
+            output = run.output or {}
+            ended = word == "report" or "refused" in output or "nothing" in output
+            if number == generation and (ended or run.status in ACTIVE + FAILED + CANCELED):
+                return True
         return False
 
     def _of_deliveries(

@@ -63,9 +63,10 @@ class Retention:
                 if not is_old and over <= 0:
                     return
                 why = f"older than {days:g} days" if is_old else f"more than {gib:g} GiB of {what}"
-                yield Order(row, what, row.files, row.bytes, why, held.get(row.study_uid, ""))
+                size = int(row.bytes)  # Postgres sums to a decimal number
+                yield Order(row, what, row.files, size, why, held.get(row.study_uid, ""))
                 if row.study_uid not in held:
-                    over -= row.bytes
+                    over -= size
 
     def _total(self, table: sa.Table) -> int:
         with self._engine.connect() as connection:
