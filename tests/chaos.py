@@ -187,6 +187,8 @@ def verify(
             len(archive.arrivals) - len(set(archive.arrivals)),
             True,
         )
+    given_up = running.rows("select count(*) from results where kind = 'refusal'")[0][0]
+    yield "studies given up, as one stage was killed over and over, and answered so", given_up, True
     again = steps_run_again(running, log)
     yield "checkpointed steps that ran again", len(again), not again
 
@@ -205,7 +207,8 @@ def steps_run_again(running: RunningNode, log: Path) -> list[tuple[str, str]]:
     done = {}
     query = (
         "select workflow_uuid, function_name, completed_at_epoch_ms from "
-        f"{schema}operation_outputs where function_name in ('assemble', 'analyze', 'report')"
+        f"{schema}operation_outputs where function_name in ('assemble', 'analyze', 'report') "
+        "and child_workflow_id is null"  # else it is the note that the next stage was enqueued
     )
     for name, step, at in running.rows(query):
         study_uid, generation, *_ = name.split(":")

@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from dicom_node import jobs
+from dicom_node import index, jobs
 from dicom_node.keep import keeper
 from dicom_node.keep.command import check_deep, run_purge
-from dicom_node.settings import Keep
+from dicom_node.migrations import migrate
+from dicom_node.settings import Keep, Node
 from tests.conftest import (
     Pacs,
     RunningNode,
@@ -244,3 +245,37 @@ def test_killed_in_the_middle_it_goes_on(
         assert told.startswith("0\n"), told
         assert states(node, "instances").get("purging") is None
     assert checked(node, capsys).startswith("0\n")
+
+
+def test_an_instance_that_comes_while_its_study_is_purged_stays(tmp_path: Path) -> None:
+    """Either it is kept, or the purge has taken it before, which the receiver then sees."""
+    url = Node(data_dir=tmp_path).database_url
+    migrate(url)
+    engine = index.open_engine(url)
+    client = index.open_client(engine)
+    files = ("2.1", "2.2")
+    arrivals = {
+        uid: index.Arrival(uid, "1.5", "2", "2.9", "1.6", uid * 3, 1, f"store/{uid}", "US", "host")
+        for uid in files
+    }
+    rules, carrier = index.Rules(60.0, 0.0), index.Carrier("one", "receive", 5)
+
+    def arrive(uid: str) -> index.Kept:
+        return index.accept(engine, client, arrivals[uid], carrier, rules)
+
+    for uid in files:
+        assert arrive(uid).is_new
+    with engine.connect() as connection:
+        study = connection.execute(sa.select(index.studies)).one()
+    assert not index.begin_purge(engine, index.instances, study), "the study is open"
+    index.close_now(engine, "2")
+    assert index.begin_purge(engine, index.instances, study)
+    again = arrive("2.1")
+    assert (again.is_new, again.state, again.path) == (False, index.PURGING, "store/2.1")
+    removed: list[str] = []
+    assert index.end_purge(engine, index.instances, "2", removed.extend) == 1
+    assert removed == ["store/2.2"]
+    assert not index.begin_purge(engine, index.instances, study), "it has changed since"
+    assert index.files_not_kept(engine, "2", 0) == {"instances purged": 1}
+    client.destroy()
+    engine.dispose()
