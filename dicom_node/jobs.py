@@ -106,13 +106,16 @@ def retry_job(settings: Settings, study_uid: str) -> str:
         newest = memory.generation(study_uid)
         mine = runs[study_uid, _latest(study_uid, newest, runs)]
         stopped = [run for run in mine if run.status.status in (*FAILED, "CANCELLED")]
+        outcome, _ = index.outcome_of(memory.engine, study_uid, newest)
+        is_refused = outcome == "refused" or any(_said(run, "refused") for run in mine)
         if any(run.word != "deliver" and run.status.status in FAILED for run in stopped) or (
-            not stopped and any(_said(run, "refused") for run in mine)
+            not stopped and is_refused
         ):
             memory.reopen(study_uid, newest)
             return f"study {study_uid}: analyzed again, as generation {newest + 1}"
         if not stopped:
-            raise NodeError(f"study {study_uid} is {state_of(mine)[0]}; nothing of it has failed")
+            state = outcome or state_of(mine)[0]
+            raise NodeError(f"study {study_uid} is {state}; nothing of it has failed")
         for run in stopped:
             if run.word == "deliver":
                 memory.deliver_anew(run)
@@ -250,9 +253,8 @@ class Memory:
         ):
             state = _arrived(state, deliveries)
         waiting = [f"{each.destination}: {each.reason}" for each in deliveries if each.reason]
-        reasons = [reason or "; ".join(waiting) or _unused(mine)]
         gone = index.files_not_kept(self.engine, study_uid, generation)
-        reasons += [f"{count} {what}" for what, count in gone.items()]
+        reasons = (reason or "; ".join(waiting) or _unused(mine), gone)
         return Job(
             study_uid,
             generation,

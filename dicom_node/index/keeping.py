@@ -89,9 +89,9 @@ def purges_cut_off(engine: sa.Engine, table: sa.Table) -> list[str]:
         return list(connection.scalars(query.order_by(table.c.study_uid)))
 
 
-def files_not_kept(engine: sa.Engine, study_uid: str, generation: int) -> dict[str, int]:
-    """How many files of a generation are not there, by what became of them."""
-    found: dict[str, int] = {}
+def files_not_kept(engine: sa.Engine, study_uid: str, generation: int) -> str:
+    """How many files of a generation are not there, and what became of them, in words; "" = all are."""
+    found = []
     conditions = {
         instances: instances.c.generation <= generation,
         results: results.c.generation == generation,
@@ -104,8 +104,8 @@ def files_not_kept(engine: sa.Engine, study_uid: str, generation: int) -> dict[s
                 .group_by(table.c.state)
             )
             for state, count in connection.execute(query):
-                found[f"{table.name} {state}"] = count
-    return found
+                found.append(f"{count} {table.name} {state}")
+    return "; ".join(found)
 
 
 def outcome_of(engine: sa.Engine, study_uid: str, generation: int) -> tuple[str, str]:
