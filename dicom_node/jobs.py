@@ -106,7 +106,7 @@ def retry_job(settings: Settings, study_uid: str) -> str:
         newest = memory.generation(study_uid)
         mine = runs[study_uid, _latest(study_uid, newest, runs)]
         stopped = [run for run in mine if run.status.status in (*FAILED, "CANCELLED")]
-        outcome, _ = index.outcome_of(memory.engine, study_uid, newest)
+        outcome = index.outcome_of(memory.engine, study_uid, newest)[0]
         is_refused = outcome == "refused" or any(_said(run, "refused") for run in mine)
         if any(run.word != "deliver" and run.status.status in FAILED for run in stopped) or (
             not stopped and is_refused
@@ -114,8 +114,8 @@ def retry_job(settings: Settings, study_uid: str) -> str:
             memory.reopen(study_uid, newest)
             return f"study {study_uid}: analyzed again, as generation {newest + 1}"
         if not stopped:
-            state = outcome or state_of(mine)[0]
-            raise NodeError(f"study {study_uid} is {state}; nothing of it has failed")
+            outcome = outcome or state_of(mine)[0]
+            raise NodeError(f"study {study_uid} is {outcome}; nothing of it has failed")
         for run in stopped:
             if run.word == "deliver":
                 memory.deliver_anew(run)
@@ -242,9 +242,8 @@ class Memory:
         received = index.instances_of(self.engine, study_uid, generation)
         mine = runs[study_uid, generation]
         state, reason = state_of(mine)
-        if not mine:  # its job rows may be gone
-            outcome, reason = index.outcome_of(self.engine, study_uid, generation)
-            state = outcome or state
+        if not mine and (kept := index.outcome_of(self.engine, study_uid, generation))[0]:
+            state, reason = kept  # its job rows are gone
         deliveries = self._deliveries(study_uid, generation)
         if state == "delivered" and any(each.status == index.SUPERSEDED for each in deliveries):
             state = index.SUPERSEDED
@@ -300,7 +299,7 @@ class Memory:
 
 
 def _arrived(state: str, deliveries: Sequence[Delivery]) -> str:
-    """Delivered where every object was acknowledged, also while commitment to it is waited for."""
+    """Delivered where all was acknowledged, also while commitment to it is waited for."""
     statuses = {each.status for each in deliveries}
     if statuses == {index.COMMITTED}:
         return index.COMMITTED
