@@ -58,7 +58,7 @@ def begin_purge(engine: sa.Engine, table: sa.Table, study: sa.Row[Any]) -> bool:
             return False
         connection.execute(
             table.update()
-            .where(table.c.study_uid == study.study_uid, table.c.state == KEPT)
+            .where(table.c.study_uid == study.study_uid, table.c.state.in_((KEPT, MISSING)))
             .values(state=PURGING)
         )
     return True

@@ -90,7 +90,7 @@ class Retention:
                     sa.func.sum(table.c.bytes).label("bytes"),
                 )
                 .join(table, table.c.study_uid == studies.c.study_uid)
-                .where(table.c.state == index.KEPT, _after(studies, last))
+                .where(table.c.state.in_((index.KEPT, index.MISSING)), _after(studies, last))
                 .group_by(
                     *(
                         studies.c.study_uid,
