@@ -2,17 +2,19 @@
 #   make demo    the main job on the embedded default
 #   make test    all tests
 # Also: make bench (seconds and memory), make bench-pipeline (queue, database, outages; needs Postgres),
-# make bench-status (the status page at 100,000 studies), make lint.
+# make bench-status (the status page at 100,000 studies), make chaos (kill -9 under load, KILLS times),
+# make lint.
 # On a machine without a GPU, the small CPU build of torch:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 PYTHON ?= python3
 OUT ?= demo-output
 TORCH_INDEX ?=
+KILLS ?= 200
 BIN := .venv/bin
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 
-.PHONY: demo test bench bench-pipeline bench-status lint clean
+.PHONY: demo test bench bench-pipeline bench-status chaos lint clean
 
 demo: .venv/.ready
 	$(BIN)/dicom-node demo --out $(OUT)
@@ -30,6 +32,9 @@ bench-pipeline: .venv/.ready
 
 bench-status: .venv/.ready
 	$(BIN)/python -m tests.bench_status
+chaos: .venv/.ready
+	$(BIN)/python -m tests.chaos --kills $(KILLS)
+	$(BIN)/python -m tests.chaos --kills $(KILLS) --database postgres
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

@@ -136,14 +136,37 @@ def phantom(
 
 
 @app.command()
-def check(config: Config = None) -> None:
+def check(
+    config: Config = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Instead: every row, file and study, one by one.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="With --deep: mend what can be; deletes nothing.")
+    ] = False,
+) -> None:
     """Check configuration, disk, database, port, weights and destinations; print what to fix."""
+    if deep or repair:
+        raise typer.Exit(_call("dicom_node.keep.command:check_deep", load(config), repair))
     results = _call("dicom_node.check:check", load(config))
     table = Table("what", "", "how it is, what to do")
     for item in results:
         table.add_row(item.what, "[green]ok" if item.good else "[red]fix", escape(item.sentence))
     Console().print(table)
     raise typer.Exit(0 if all(item.good for item in results) else 1)
+
+
+@app.command()
+def purge(
+    config: Config = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what would go, and why.")
+    ] = False,
+) -> None:
+    """Remove what the limits of [keep] ask for, once every destination has it; `serve` does so hourly."""
+    if not dry_run:
+        _call("dicom_node.logs:write_logs", "purge")
+    raise typer.Exit(_call("dicom_node.keep.command:run_purge", load(config), dry_run))
 
 
 @app.command()

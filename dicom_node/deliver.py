@@ -1,11 +1,13 @@
 """deliver: the Storage SCU. Delivered means: the peer answered 0x0000, or a warning, for each instance."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
@@ -21,6 +23,10 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+)
 
 from dicom_node.access.tls import client_arguments, handshake_failure
 from dicom_node.errors import Busy, Declined, SettingsError, Unreachable
@@ -31,6 +37,8 @@ DIMSE_SECONDS = 120
 """An archive may write a large object to tape-slow storage before it answers."""
 
 SUCCESS = 0x0000
+TRY_AGAIN = (0x0110, 0x0213)
+"""Processing failure, resource limitation: PS3.7 annex C."""
 OUT_OF_RESOURCES = 0xA7
 NOT_SUPPORTED = 0x0122
 """SOP class not supported, PS3.7 table C-1: here also for a presentation context that was not accepted."""
@@ -43,6 +51,9 @@ SIMPLER: Mapping[UID, tuple[UID, ...]] = MappingProxyType(
     }
 )
 """What a file may be converted to for a peer that does not take it as it is."""
+
+REPORT_SECONDS = 2.0
+"""Who answers a request for commitment on its own association does so at once; others open a new one."""
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 MAXIMUM_PDU_BYTES = 131072
@@ -117,6 +128,52 @@ def echo(destination: Destination, calling_ae: str) -> None:
             raise Declined(destination.name, f"C-ECHO answered with 0x{answer.Status:04X}")
 
 
+def request_commitment(
+    destination: Destination,
+    calling_ae: str,
+    transaction_uid: str,
+    delivered: Sequence[tuple[str, str]],
+    report: Callable[[Dataset], int],
+) -> None:
+    """Ask a destination to commit to instances (class, instance), PS3.4 annex J.
+
+    An answer that comes at once is given to ``report``, which returns the status of its response; one that
+    comes later does so on an association of the destination's own. Raises Unreachable, Busy, Declined.
+    """
+    asked, answered = Dataset(), threading.Event()
+    asked.TransactionUID = transaction_uid
+    asked.ReferencedSOPSequence = [_reference(*each) for each in delivered]
+
+    def take(event: Event) -> tuple[int, None]:
+        status = report(event.event_information)
+        answered.set()
+        return status, None
+
+    contexts = [build_context(StorageCommitmentPushModel)]
+    handlers = ((evt.EVT_N_EVENT_REPORT, take),)
+    with _associate(destination, calling_ae, contexts, handlers) as association:
+        if not association.accepted_contexts:
+            raise Declined(destination.name, "it does not offer storage commitment")
+        try:
+            answer, _ = association.send_n_action(
+                asked, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+            )
+        except RuntimeError as error:  # pynetdicom's word for an association that has just ended
+            raise Unreachable(destination.name, "the association broke") from error
+        if "Status" not in answer:
+            raise Unreachable(destination.name, "no answer to the request for storage commitment")
+        if answer.Status != SUCCESS:
+            sentence = f"request for storage commitment answered with 0x{answer.Status:04X}"
+            raise (Busy if answer.Status in TRY_AGAIN else Declined)(destination.name, sentence)
+        answered.wait(REPORT_SECONDS)
+
+
+def _reference(sop_class: str, sop_instance: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_instance
+    return item
+
+
 def _describe(path: Path) -> _Outgoing:
     meta = read_file_meta_info(path)
     return _Outgoing(
@@ -135,7 +192,10 @@ def _contexts(outgoing: Sequence[_Outgoing]) -> list[PresentationContext]:
 
 @contextmanager
 def _associate(
-    destination: Destination, calling_ae: str, contexts: list[PresentationContext]
+    destination: Destination,
+    calling_ae: str,
+    contexts: list[PresentationContext],
+    handlers: Sequence[Any] = (),
 ) -> Iterator[Association]:
     """An established association, released at the end, aborted on an error."""
     # pynetdicom sends a file in pieces, without reading it whole, only by a switch of the whole process.
@@ -153,7 +213,7 @@ def _associate(
             destination.ae_title,
             max_pdu=MAXIMUM_PDU_BYTES,
             tls_args=secured,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *handlers],
         )
     except SettingsError as error:  # a certificate that was there at the start; it may come back
         raise Unreachable(name, str(error)) from error
@@ -167,13 +227,17 @@ def _associate(
         why = secured and handshake_failure(destination.host, destination.port, secured)
         raise Unreachable(name, f"no association with {where}{': ' if why else ''}{why or ''}")
     if not association.is_established:
-        raise Declined(name, "it takes none of the kinds of objects")
+        raise Declined(name, f"it takes none of the kinds of objects: {_offered(contexts)}")
     try:
         yield association
         association.release()
     finally:
         if association.is_established:
             association.abort()
+
+
+def _offered(contexts: Sequence[PresentationContext]) -> str:
+    return ", ".join(dict.fromkeys(UID(str(each.abstract_syntax)).name for each in contexts))
 
 
 def _send_at_once(event: Event) -> None:

@@ -78,7 +78,7 @@ class _Run:
 
 def list_jobs(settings: Settings) -> tuple[Job, ...]:
     """The latest generation of each study that brought anything to analyze, the newest study first."""
-    with _Memory(settings) as memory:
+    with Memory(settings) as memory:
         rows = memory.newest()
         runs = memory.runs([row.study_uid for row in rows])
         latest = [(row.study_uid, _latest(row.study_uid, row.generation, runs)) for row in rows]
@@ -87,7 +87,7 @@ def list_jobs(settings: Settings) -> tuple[Job, ...]:
 
 def show_job(settings: Settings, study_uid: str) -> tuple[Job, ...]:
     """Every generation of a study, the newest first. Raises NodeError for an unknown study."""
-    with _Memory(settings) as memory:
+    with Memory(settings) as memory:
         runs = memory.runs([study_uid])
         latest = memory.generation(study_uid)
         return tuple(memory.job(study_uid, number, runs) for number in range(latest, -1, -1))
@@ -100,18 +100,21 @@ def retry_job(settings: Settings, study_uid: str) -> str:
     refused has been answered, so the study is analyzed as a new generation, whose report names that answer.
     Raises NodeError when the study is unknown, or nothing of it has failed.
     """
-    with _Memory(settings) as memory:
+    with Memory(settings) as memory:
         runs = memory.runs([study_uid])
         newest = memory.generation(study_uid)
         mine = runs[study_uid, _latest(study_uid, newest, runs)]
         stopped = [run for run in mine if run.status.status in (*FAILED, "CANCELLED")]
+        outcome = index.outcome_of(memory.engine, study_uid, newest)[0]
+        is_refused = outcome == "refused" or any(_said(run, "refused") for run in mine)
         if any(run.word != "deliver" and run.status.status in FAILED for run in stopped) or (
-            not stopped and any(_said(run, "refused") for run in mine)
+            not stopped and is_refused
         ):
             memory.reopen(study_uid, newest)
             return f"study {study_uid}: analyzed again, as generation {newest + 1}"
         if not stopped:
-            raise NodeError(f"study {study_uid} is {_state(mine)[0]}; nothing of it has failed")
+            outcome = outcome or state_of(mine)[0]
+            raise NodeError(f"study {study_uid} is {outcome}; nothing of it has failed")
         for run in stopped:
             if run.word == "deliver":
                 memory.deliver_anew(run)
@@ -125,7 +128,7 @@ def retry_job(settings: Settings, study_uid: str) -> str:
 
 def cancel_job(settings: Settings, study_uid: str) -> str:
     """Stop all work on a study after the step in hand; returns what was done. Raises NodeError."""
-    with _Memory(settings) as memory:
+    with Memory(settings) as memory:
         memory.generation(study_uid)
         generation = index.close_now(memory.engine, study_uid)
         if not (active := memory.active(study_uid, generation)):
@@ -138,7 +141,7 @@ def cancel_job(settings: Settings, study_uid: str) -> str:
     return f"study {study_uid}: canceled; what was received is kept"
 
 
-class _Memory:
+class Memory:
     """The index and DBOS, opened for one question."""
 
     def __init__(self, settings: Settings) -> None:
@@ -152,7 +155,7 @@ class _Memory:
             url = self.engine.url.render_as_string(hide_password=True)
             raise NodeError(f"no node has run on {url} yet, or it cannot be reached") from error
 
-    def __enter__(self) -> "_Memory":
+    def __enter__(self) -> "Memory":
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -237,16 +240,24 @@ class _Memory:
     def job(self, study_uid: str, generation: int, runs: dict[tuple[str, int], list[_Run]]) -> Job:
         received = index.instances_of(self.engine, study_uid, generation)
         mine = runs[study_uid, generation]
-        state, reason = _state(mine)
+        state, reason = state_of(mine)
+        if not mine and (kept := index.outcome_of(self.engine, study_uid, generation))[0]:
+            state, reason = kept  # its job rows are gone
         deliveries = self._deliveries(study_uid, generation)
         if state == "delivered" and any(each.status == index.SUPERSEDED for each in deliveries):
             state = index.SUPERSEDED
+        if deliveries and (
+            state == "delivered" or any(run.word == "deliver" and run.turn for run in mine)
+        ):
+            state = _arrived(state, deliveries)
         waiting = [f"{each.destination}: {each.reason}" for each in deliveries if each.reason]
+        gone = index.files_not_kept(self.engine, study_uid, generation)
+        reasons = (reason or "; ".join(waiting) or _unused(mine), gone)
         return Job(
             study_uid,
             generation,
             state,
-            reason or "; ".join(waiting) or _unused(mine),
+            "; ".join(filter(None, reasons)),
             len(received),
             _clock(max((row.received_at for row in received), default=None)),
             deliveries,
@@ -286,9 +297,25 @@ class _Memory:
         return tuple(_delivery(name, items) for name, items in by_name.items())
 
 
+def _arrived(state: str, deliveries: Sequence[Delivery]) -> str:
+    """Delivered where all was acknowledged, also while commitment to it is waited for."""
+    statuses = {each.status for each in deliveries}
+    if statuses == {index.COMMITTED}:
+        return index.COMMITTED
+    return "delivered" if statuses <= {"delivered", "warning", index.COMMITTED} else state
+
+
 def _delivery(destination: str, rows: list[sa.Row[Any]]) -> Delivery:
     """Sum up the objects of one destination; the worst status speaks for all."""
-    severity = ("delivered", "warning", index.SUPERSEDED, "pending", "waiting", "failed")
+    severity = (
+        index.COMMITTED,
+        "delivered",
+        "warning",
+        index.SUPERSEDED,
+        "pending",
+        "waiting",
+        "failed",
+    )
     status = max((row.status for row in rows), key=severity.index)
     acknowledged = [row.delivered_at for row in rows if row.delivered_at is not None]
     complete = len(acknowledged) == len(rows)
@@ -306,7 +333,7 @@ def _delivery(destination: str, rows: list[sa.Row[Any]]) -> Delivery:
 def _latest(study_uid: str, newest: int, runs: dict[tuple[str, int], list[_Run]]) -> int:
     """The newest generation that is not just results that came back; of none that is, the newest."""
     for generation in range(newest, -1, -1):
-        if _state(runs[study_uid, generation])[0] != NOTHING:
+        if state_of(runs[study_uid, generation])[0] != NOTHING:
             return generation
     return newest
 
@@ -325,7 +352,7 @@ def _code(runs: list[_Run]) -> str:
     return str(grounds[0][0]) if grounds else ""
 
 
-def _state(runs: list[_Run]) -> tuple[str, str]:
+def state_of(runs: list[_Run]) -> tuple[str, str]:
     """The state of a job, and the reason where it is not on its way."""
     if not runs:
         return "received", ""

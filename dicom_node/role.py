@@ -123,12 +123,17 @@ def _receive(settings: Settings, name: str, _stop: threading.Event) -> Callable[
 
 def _work_on(role: str) -> Callable[[Settings, str, threading.Event], Callable[[], int]]:
     def start(settings: Settings, name: str, stop: threading.Event) -> Callable[[], int]:
+        from dicom_node.keep.keeper import Keeper
         from dicom_node.pipeline import Worker  # not at the top: the receiver needs no highdicom
 
-        worker = Worker(settings, name, [QUEUES[word] for word in role.split("+")], stop)
+        words = role.split("+")
+        worker = Worker(settings, name, [QUEUES[word] for word in words], stop)
+        keeper = Keeper(settings) if "work" in words else None
         _ready(role=role)
 
         def finish() -> int:
+            if keeper:
+                keeper.stop()
             worker.stop()
             return BEGINS_ANEW if worker.begins_anew else 0
 

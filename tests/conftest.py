@@ -206,6 +206,7 @@ def start_node(
         objects = ["SEG", "SR"] if each.objects == Destination().objects else each.objects
         lines.append(f"objects = {json.dumps(objects)}")
         lines += [f"refusals = {str(each.refusals).lower()}"]
+        lines += [f"commitment = {str(each.commitment).lower()}"]
     path = folder / "node.toml"
     path.write_text("\n".join([*lines, more]))
     settings = load(path, {})

@@ -12,10 +12,10 @@ from pydicom.uid import (
 )
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
-from dicom_node import __version__, deliver, settings
+from dicom_node import __version__, deliver, index, settings
 from dicom_node.assemble.pixels import DECODERS
 from dicom_node.conformance.markdown import LABEL_MAP, name_of, table
-from dicom_node.pipeline import workflows
+from dicom_node.pipeline import committing, workflows
 from dicom_node.receive import commitment, scp, server, stow, web
 from dicom_node.receive.contexts import RETIRED, SERVICES, STORAGE, TRANSFER_SYNTAXES
 from dicom_node.receive.contexts import supported_contexts as contexts
@@ -42,7 +42,7 @@ WORDS = {kind: word for word, kind in OBJECTS.items()} | {
 
 ROLES = {
     "Verification": "SCP",
-    "Storage Commitment Push Model": "SCP",
+    "Storage Commitment Push Model": "SCP; SCU of destinations that are asked to commit",
     "Modality Performed Procedure Step": "SCP",
     "Modality Worklist Information Model": "SCP; every query is answered with no match",
 }
@@ -58,6 +58,9 @@ def tables() -> dict[str, object]:
         "proposed": _proposed(),
         "acceptor": table(("limit", "value"), _acceptor()),
         "initiator": table(("limit", "value"), _initiator()),
+        "report_seconds": f"{deliver.REPORT_SECONDS:g} s",
+        "most_failures": index.MOST_FAILURES,
+        "patience": f"{committing.PATIENCE_SECONDS / 3600:g} hours",
         "web_limits": table(("limit", "value"), _web()),
     }
 

@@ -62,7 +62,7 @@ def _n_action() -> Iterator[tuple[str, str]]:
 
 
 def _failures() -> Iterator[tuple[str, str]]:
-    yield hexadecimal(commitment.NO_SUCH_INSTANCE), "It was not received."
+    yield hexadecimal(commitment.NO_SUCH_INSTANCE), "It was not received, or is no longer kept."
     yield hexadecimal(commitment.CLASS_CONFLICT), "It was received as of another SOP class."
     lost = "It was received, and its file is missing or damaged: send it again."
     yield hexadecimal(commitment.PROCESSING_FAILURE), lost

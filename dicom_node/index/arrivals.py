@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from dbos import DBOSClient
 
 from dicom_node.index.database import insert
+from dicom_node.index.keeping import KEPT
 from dicom_node.index.tables import associations, instances, studies
 
 QUEUES = {"assemble": "cpu", "analyze": "gpu", "report": "cpu", "deliver": "deliver"}
@@ -71,6 +72,8 @@ class Kept:
     path: str
     transfer_syntax: str
     sha256: str
+    state: str = KEPT
+    """What had become of its file before this arrival."""
 
 
 def workflow_id(study_uid: str, generation: int, word: str, detail: str) -> str:
@@ -93,7 +96,7 @@ def accept(
             sa.select(instances).where(instances.c.sop_uid == arrival.sop_uid)
         ).one_or_none()
         if known is not None:
-            return Kept(False, known.path, known.transfer_syntax, known.sha256)
+            return _known(connection, arrival, known, now)
         # A late instance opens the next generation, which contains all earlier instances too.
         generation = study.generation + study.closed
         priority = carrier.priority if study.closed else min(study.priority, carrier.priority)
@@ -122,6 +125,21 @@ def accept(
             0,
         )
     return Kept(True, arrival.path, arrival.transfer_syntax, arrival.sha256)
+
+
+def _known(connection: sa.Connection, arrival: Arrival, known: sa.Row[Any], now: float) -> Kept:
+    """What was here before; where its file is gone and this is the same instance, it is kept again."""
+    same = known.sha256 == arrival.sha256 or known.transfer_syntax != arrival.transfer_syntax
+    if known.state == KEPT or not same:
+        return Kept(False, known.path, known.transfer_syntax, known.sha256, known.state)
+    again = {key: getattr(arrival, key) for key in ("transfer_syntax", "sha256", "bytes", "path")}
+    mine = instances.c.sop_uid == arrival.sop_uid
+    connection.execute(
+        instances.update().where(mine).values(again | {"state": KEPT, "received_at": now})
+    )
+    of_study = studies.c.study_uid == arrival.study_uid
+    connection.execute(studies.update().where(of_study).values(last_at=now))
+    return Kept(False, arrival.path, arrival.transfer_syntax, arrival.sha256, known.state)
 
 
 def _lock_study(

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.index.database import insert
+from dicom_node.index.keeping import KEPT
 from dicom_node.index.tables import deliveries, results
 
 
@@ -28,6 +29,7 @@ class Result:
     sha256: str
     path: str
     verdict: str = ""
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def record_results(
     superseded: set[str] = set()
     with engine.begin() as connection:
         for result in made:
-            row = asdict(result) | {"made_at": time.time()}
+            row = asdict(result) | {"made_at": time.time(), "state": KEPT}
             connection.execute(
                 insert(connection, results)
                 .values(row)

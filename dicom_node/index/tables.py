@@ -38,6 +38,7 @@ instances = sa.Table(
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("path", sa.String, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, server_default="kept"),  # keeping.STATES
     sa.Column("calling_ae", sa.String(16), nullable=False),
     sa.Column("peer", sa.String(64), nullable=False),
     sa.Column("received_at", sa.Float, nullable=False),
@@ -57,6 +58,9 @@ generations = sa.Table(  # the closed ones
     sa.Column("generation", sa.Integer, primary_key=True),
     sa.Column("evidence", sa.String, nullable=False),
     sa.Column("closed_at", sa.Float, nullable=False),
+    # What became of it, once its job rows are gone.
+    sa.Column("outcome", sa.String(64), nullable=False, server_default=""),
+    sa.Column("reason", sa.String, nullable=False, server_default=""),
 )
 announcements = sa.Table(  # instances that a scanner says belong to a study, received or not
     "announcements",
@@ -86,6 +90,17 @@ commitments = sa.Table(  # requests for storage commitment, PS3.4 annex J
     sa.Column("outcome", sa.String, nullable=False),
     sa.Column("answered_at", sa.Float),
 )
+commitment_requests = sa.Table(  # what we asked of destinations, PS3.4 annex J
+    "commitment_requests",
+    METADATA,
+    sa.Column("transaction_uid", _UID, primary_key=True),
+    sa.Column("destination", sa.String, nullable=False),
+    sa.Column("study_uid", _UID, nullable=False, index=True),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("sop_uids", sa.JSON, nullable=False),
+    sa.Column("asked_at", sa.Float, nullable=False),
+    sa.Column("answered_at", sa.Float),
+)
 results = sa.Table(
     "results",
     METADATA,
@@ -99,6 +114,8 @@ results = sa.Table(
     sa.Column("sop_class", _UID, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("path", sa.String, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("state", sa.String(16), nullable=False, server_default="kept"),  # keeping.STATES
     sa.Column("verdict", sa.String, nullable=False, server_default=""),
     sa.Column("made_at", sa.Float, nullable=False),
 )
@@ -120,6 +137,9 @@ deliveries = sa.Table(  # of an object, whichever generations it is a result of
     sa.Column("tried_at", sa.Float),
     sa.Column("delivered_at", sa.Float),
     sa.Column("due_at", sa.Float, nullable=False, server_default="0"),
+    # Storage commitment, where the destination is asked for it.
+    sa.Column("committed_at", sa.Float),
+    sa.Column("commitment_failures", sa.Integer, nullable=False, server_default="0"),
 )
 # What is still to be delivered, among all that was.
 sa.Index(

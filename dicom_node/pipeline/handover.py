@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,23 @@ from dicom_node.settings import Destination
 
 @contextmanager
 def handover(
-    due: Sequence[sa.Row[Any]], paths: Sequence[Path], ae_title: str, destination: Destination
-) -> Iterator[set[str]]:
-    """Record the beginning, and at the end what was acknowledged and what was not; yields the former.
+    due: Sequence[sa.Row[Any]],
+    paths: Sequence[Path],
+    ae_title: str,
+    destination: Destination,
+    acknowledged: Set[str],
+) -> Iterator[None]:
+    """Record the beginning, and at the end what was acknowledged meanwhile and what was not.
 
     PS3.15 section A.5: what succeeded and what failed are messages of their own.
     """
     study_uid = due[0].study_uid
     patient_id = str(dcmread(paths[0], specific_tags=["PatientID"]).get("PatientID") or "").strip()
     peer = audit.Peer(destination.ae_title, destination.host)
-    acknowledged: set[str] = set()
     everything = Counter(row.sop_class for row in due)
     audit.begin_transferring(audit.Transfer(study_uid, patient_id, everything), ae_title, peer)
     try:
-        yield acknowledged
+        yield
     finally:
         error = sys.exc_info()[1]
         reason = error.reason if isinstance(error, DeliveryError) else type(error).__name__

@@ -17,6 +17,9 @@ from dicom_node.receive.store import sync_folder
 
 LOGGER = logging.getLogger(__name__)
 
+NEW_PARENTS = 3
+"""A folder of a generation may be the first of its study, and of its kind: ``results/STUDY/GENERATION``."""
+
 
 @contextmanager
 def stage(word: str, study_uid: str, generation: int) -> Iterator[dict[str, Any]]:
@@ -41,6 +44,8 @@ def stage(word: str, study_uid: str, generation: int) -> Iterator[dict[str, Any]
 def _event(word: str, fields: Mapping[str, Any], error: BaseException | None) -> str:
     if error is not None or "retry" in fields:
         return f"failed to {word}"
+    if fields.get("waits"):
+        return "waits for commitment"
     if "nothing" in fields:
         return "nothing to analyze"
     return "refused" if "refused" in fields else index.PAST[word]
@@ -65,7 +70,8 @@ def written(folder: Path) -> Iterator[Path]:
     sync_folder(scratch)
     shutil.rmtree(folder, ignore_errors=True)
     scratch.replace(folder)
-    sync_folder(folder.parent)
+    for parent in folder.parents[:NEW_PARENTS]:
+        sync_folder(parent)
 
 
 @contextmanager

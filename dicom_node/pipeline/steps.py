@@ -20,6 +20,7 @@ from dicom_node.errors import (
     Busy,
     Declined,
     DeliveryError,
+    Incomplete,
     NotConformant,
     PatientsDiffer,
     ReportError,
@@ -29,6 +30,7 @@ from dicom_node.errors import (
     Unreachable,
     reason_of,
 )
+from dicom_node.pipeline.committing import commit, give_up
 from dicom_node.pipeline.handover import handover
 from dicom_node.pipeline.stage import added, stage, written
 from dicom_node.reasons import INTERNAL_ERROR, OTHER_PATIENT
@@ -103,7 +105,7 @@ class Steps:
         instances = [
             StoredInstance(row.sop_uid, row.sop_class, self._data / row.path, row.calling_ae)
             for row in rows
-            if row.sop_uid not in known
+            if row.sop_uid not in known and row.state == index.KEPT
         ]
         own = own_results(instances)
         return [item for item in instances if item.sop_instance_uid not in own]
@@ -113,6 +115,7 @@ class Steps:
     ) -> dict[str, Any]:
         largest_bytes = self._settings.assemble.largest_mib * 2**20
         try:
+            self._all_here(study_uid, generation)
             study = assemble_study(
                 study_uid, generation, instances, self._settings.sources, largest_bytes
             )
@@ -122,6 +125,16 @@ class Steps:
             study.save(folder)
         unused = Counter(item.reason for item in study.unused)
         return {"scans": len(study.acquisitions), "unused": dict(unused)}
+
+    def _all_here(self, study_uid: str, generation: int) -> None:
+        """Raises Incomplete where instances were purged or lost: part of a study is another study."""
+        rows = index.instances_of(self._engine, study_uid, generation)
+        if gone := [row.state for row in rows if row.state != index.KEPT]:
+            counts = ", ".join(f"{count} {state}" for state, count in sorted(Counter(gone).items()))
+            reason = (
+                f"of {len(rows)} instances that came, {counts}; send the study again as a whole"
+            )
+            raise Incomplete(study_uid, reason)
 
     def analyze(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Scans to Findings, on disk; or the reasons why no analysis gave any."""
@@ -253,6 +266,7 @@ class Steps:
                 item.sha256,
                 str(folder / item.path.name),
                 item.verdict or index.CONFORMS,
+                (self._data / folder / item.path.name).stat().st_size,
             )
             groups[self._wanted(item)].append(result)
         for names, results in groups.items():
@@ -274,27 +288,33 @@ class Steps:
 
         Returns ``retry``: the reason to try again, or nothing. Raises Declined, SettingsError.
         """
+        found = [each for each in self._settings.destinations if each.name == name]
         due = index.results_due(self._engine, study_uid, generation, name)
-        if not due:
+        if not due and not any(each.commitment for each in found):
             # Superseded meanwhile; or cut off after the last answer was recorded, before the step was.
             return {"retry": "", "at": time.time()}
         with stage("deliver", study_uid, generation) as fields:
             fields |= {"destination": name, "instances": len(due), "acknowledged": 0}
-            destination = next(
-                (each for each in self._settings.destinations if each.name == name), None
-            )
-            if destination is None:
+            if not found:
                 sentence = f"destination {name} is no longer configured; results wait for it"
                 raise SettingsError(sentence)
-            self._send(due, destination, fields)
-        retry = fields.get("retry", "")
+            self._send(due, found[0], fields, (study_uid, generation))
+        retry = fields.get("retry") or fields.get("waits", "")
         return {"retry": retry, "at": time.time(), "seconds": fields["seconds"]}
 
     def _send(
-        self, due: Sequence[sa.Row[Any]], destination: Destination, fields: dict[str, Any]
+        self,
+        due: Sequence[sa.Row[Any]],
+        destination: Destination,
+        fields: dict[str, Any],
+        of: tuple[str, int],
     ) -> None:
-        """Send results; what each is answered is remembered, counted and audited. Raises Declined."""
+        """Send results and ask for commitment; what each is answered is remembered, counted and audited.
+
+        Raises Declined.
+        """
         name, waiting = destination.name, {row.sop_uid for row in due}
+        ae_title, acknowledged = self._settings.node.ae_title, set[str]()
 
         def answered(receipt: Receipt) -> None:
             waiting.discard(receipt.sop_instance_uid)
@@ -310,11 +330,13 @@ class Steps:
             for sop_uid in waiting:
                 index.record_delivery(self._engine, sop_uid, name, status, error.reason)
 
-        paths, ae_title = [self._data / row.path for row in due], self._settings.node.ae_title
-        acknowledged: set[str] = set()
         try:
-            with handover(due, paths, ae_title, destination) as acknowledged:
-                deliver(paths, destination, ae_title, answered)
+            give_up(self._engine, name, *of)
+            if due:
+                paths = self._files(due)
+                with handover(due, paths, ae_title, destination, acknowledged):
+                    deliver(paths, destination, ae_title, answered)
+            fields["waits"] = commit(self._engine, destination, ae_title, *of)
         except (Unreachable, Busy) as error:
             fields["retry"] = error.reason
             unanswered("waiting", error)
@@ -323,6 +345,15 @@ class Steps:
             raise
         finally:
             fields["acknowledged"] = len(acknowledged)
+
+    def _files(self, due: Sequence[sa.Row[Any]]) -> list[Path]:
+        """Raises ReportError where one is gone."""
+        paths = [self._data / row.path for row in due]
+        if gone := [
+            str(row.path) for row, path in zip(due, paths, strict=True) if not path.exists()
+        ]:
+            raise ReportError(f"{', '.join(gone)}: gone; see `dicom-node check --deep`")
+        return paths
 
     def _work(self, study_uid: str, generation: int) -> Path:
         return self._data / "work" / study_uid / str(generation)

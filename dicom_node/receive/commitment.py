@@ -130,7 +130,7 @@ class Commitments:
 
     def _failure(self, named: index.Reference, row: sa.Row[Any] | None) -> int:
         """Why an instance is not committed, PS3.3 C.14.1.1; 0 = it is."""
-        if row is None:
+        if row is None or row.state in (index.PURGING, index.PURGED):
             return NO_SUCH_INSTANCE
         if row.sop_class != named.sop_class:
             return CLASS_CONFLICT

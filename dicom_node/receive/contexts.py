@@ -82,7 +82,12 @@ def supported_contexts(private: Sequence[str] = ()) -> list[PresentationContext]
         register_uid(own, f"Private_{own.replace('.', '_')}", StorageServiceClass)
     storage = dict.fromkeys([*STORAGE, *map(uid.UID, private)])
     contexts = [build_context(sop_class, list(TRANSFER_SYNTAXES)) for sop_class in storage]
-    return [*contexts, *map(build_context, SERVICES)]
+    services = list(map(build_context, SERVICES))
+    for service in services:
+        if service.abstract_syntax == StorageCommitmentPushModel:
+            # A scanner asks us; and a destination that we asked answers, on an association that it opens.
+            service.scu_role = service.scp_role = True
+    return [*contexts, *services]
 
 
 def rejected(contexts: Sequence[PresentationContext]) -> dict[str, list[str]]:

@@ -152,12 +152,14 @@ class Intake:
         of its own (PS3.3 C.7.6.1.1.5). That the pixels are equal would take decoding both; that the images
         have one shape is checked.
         """
+        if known.state != index.KEPT and known.path == arrival.path:
+            return self._stored_again(arrival, kept, known)
         if known.sha256 == arrival.sha256:
             return "identical"  # and has landed on itself
         first = self.folders.files / known.path
         same_syntax = known.transfer_syntax == arrival.transfer_syntax
         try:
-            same = (
+            same = known.state == index.KEPT and (
                 fingerprint(first) == arrival.sha256 if same_syntax else have_one_shape(first, kept)
             )
             if same:
@@ -168,6 +170,13 @@ class Intake:
             keep(kept, self.folders.quarantine, arrival.sop_uid)
             raise DuplicateInstance(arrival.sop_uid, "known with other content")
         return "identical" if same_syntax else "known in another transfer syntax, the first is kept"
+
+    def _stored_again(self, arrival: index.Arrival, kept: Path, known: index.Kept) -> str:
+        """What was purged or lost is here again. Raises StoreFull where a purge took it just now."""
+        if not kept.exists():
+            index.mark_missing(self._engine, index.instances, arrival.study_uid, [arrival.path])
+            raise StoreFull(arrival.sop_uid, "removed by a purge in the same moment; send it again")
+        return f"was {known.state}, stored again"
 
 
 def _seconds(started: float, outcome: str) -> dict[str, float]:

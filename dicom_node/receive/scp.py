@@ -21,6 +21,7 @@ from dicom_node.access.rules import Rules
 from dicom_node.access.tls import server_context
 from dicom_node.access.users import users_path
 from dicom_node.counters import ASSOCIATIONS
+from dicom_node.receive.answers import Answers
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.commitment import Commitments
 from dicom_node.receive.contexts import rejected, supported_contexts
@@ -119,6 +120,7 @@ class Receiver:
         entity.acse_timeout = ACSE_SECONDS
         entity.network_timeout = NETWORK_SECONDS
         entity.dimse_timeout = DIMSE_SECONDS
+        answers = Answers(self._engine, self._client)
         steps = ProcedureSteps(self._engine, self._carriers.stir)
         access = self._settings.access
         logins = Logins(users_path(self._settings)) if access.user_identity else None
@@ -133,6 +135,7 @@ class Receiver:
                 (evt.EVT_C_STORE, self._on_c_store),
                 (evt.EVT_C_FIND, _on_c_find),
                 (evt.EVT_N_ACTION, self._commitments.on_action),
+                (evt.EVT_N_EVENT_REPORT, answers.on_report),
                 (evt.EVT_N_CREATE, steps.on_create),
                 (evt.EVT_N_SET, steps.on_set),
             ],

@@ -86,6 +86,7 @@ class Folders:
         """Make what is missing."""
         for folder in (self.incoming, self.store, self.quarantine, self.arriving):
             folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(self.data)
 
 
 def is_uid(text: str) -> bool:

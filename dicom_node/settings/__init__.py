@@ -2,6 +2,7 @@
 
 from dicom_node.settings.access import Access, Caller, Identity, Link, Tls
 from dicom_node.settings.destinations import Destination
+from dicom_node.settings.keeping import Keep
 from dicom_node.settings.observe import Audit, Web
 from dicom_node.settings.parts import (
     LARGEST_MIB,
@@ -27,6 +28,7 @@ __all__ = [
     "Destination",
     "Expect",
     "Identity",
+    "Keep",
     "Link",
     "Match",
     "Node",

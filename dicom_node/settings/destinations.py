@@ -38,6 +38,10 @@ class Destination(Link):
         "every archive reads it; deflated: all objects; j2k: lossless JPEG 2000 of SEG and SC",
         one_of("explicit", "deflated", "j2k"),
     )
+    commitment: bool = key(
+        False,
+        "also ask it to commit to what it got; not every archive answers, and some take hours",
+    )
     companion: bool = key(
         False, "also single images of square pixels, to which all else refers; for simple viewers"
     )

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from dicom_node.errors import SettingsError
 from dicom_node.settings.access import Access, Tls, check_access, with_identity
 from dicom_node.settings.destinations import Destination
+from dicom_node.settings.keeping import Keep
 from dicom_node.settings.observe import Audit, Web
 from dicom_node.settings.parts import Analyze, Assemble, Node, Report
 from dicom_node.settings.senders import Peer, Receive
@@ -32,6 +33,7 @@ class Settings:
     report: Report = field(default_factory=Report)
     web: Web = field(default_factory=Web)
     audit: Audit = field(default_factory=Audit)
+    keep: Keep = field(default_factory=Keep)
     destinations: tuple[Destination, ...] = ()
     sources: tuple[Source, ...] = ()
     peers: tuple[Peer, ...] = ()

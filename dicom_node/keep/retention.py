@@ -1,0 +1,176 @@
+"""What need not be kept any more: only what every destination has, of studies that are at their end."""
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from dicom_node import index
+from dicom_node.keep.progress import Progress
+from dicom_node.settings import Keep, Settings
+
+DAY_SECONDS, GIB = 86400.0, 1 << 30
+PAGE_STUDIES = 200
+
+SOURCES, RESULTS, WORK, JOBS = "sources", "results", "work", "jobs"
+TABLES = {SOURCES: index.instances, RESULTS: index.results}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to go of a study, and why; ``held``: why it must stay although its time has come, or ""."""
+
+    study: Any
+    what: str
+    files: int
+    bytes: int
+    why: str
+    held: str = ""
+
+
+class Retention:
+    """The site's limits, held against what there is now."""
+
+    def __init__(self, engine: sa.Engine, progress: Progress, settings: Settings) -> None:
+        self._engine = engine
+        self._progress = progress
+        self._keep: Keep = settings.keep
+        self._data: Path = settings.node.files
+        self._committing = [each.name for each in settings.destinations if each.commitment]
+
+    def orders(self) -> Iterator[Order]:
+        """Sources and results, the oldest studies first; then arrays between the stages, then job rows."""
+        keep = self._keep
+        yield from self._files(SOURCES, keep.sources_days, keep.sources_gib)
+        yield from self._files(RESULTS, keep.results_days, keep.results_gib)
+        if keep.work_days:
+            yield from self._work(keep.work_days)
+        if keep.jobs_days:
+            yield from self._jobs(keep.jobs_days)
+
+    def _files(self, what: str, days: float, gib: float) -> Iterator[Order]:
+        if not days and not gib:
+            return
+        table, before = TABLES[what], time.time() - days * DAY_SECONDS
+        over = self._total(table) - gib * GIB if gib else 0.0
+        for page in self._pages(table):
+            held = self.held({row.study_uid: row for row in page})
+            for row in page:
+                is_old = bool(days) and row.last_at < before
+                if not is_old and over <= 0:
+                    return
+                why = f"older than {days:g} days" if is_old else f"more than {gib:g} GiB of {what}"
+                size = int(row.bytes)  # Postgres sums to a decimal number
+                yield Order(row, what, row.files, size, why, held.get(row.study_uid, ""))
+                if row.study_uid not in held:
+                    over -= size
+
+    def _total(self, table: sa.Table) -> int:
+        with self._engine.connect() as connection:
+            kept = sa.select(sa.func.coalesce(sa.func.sum(table.c.bytes), 0))
+            return int(connection.scalar(kept.where(table.c.state == index.KEPT)) or 0)
+
+    def _pages(self, table: sa.Table) -> Iterator[list[sa.Row[Any]]]:
+        """Studies that have files, the oldest first."""
+        studies = index.studies
+        last: tuple[float, str] = (0.0, "")
+        while True:
+            query = (
+                sa.select(
+                    *(
+                        studies.c.study_uid,
+                        studies.c.generation,
+                        studies.c.closed,
+                        studies.c.last_at,
+                    ),
+                    sa.func.count().label("files"),
+                    sa.func.sum(table.c.bytes).label("bytes"),
+                )
+                .join(table, table.c.study_uid == studies.c.study_uid)
+                .where(table.c.state.in_((index.KEPT, index.MISSING)), _after(studies, last))
+                .group_by(
+                    *(
+                        studies.c.study_uid,
+                        studies.c.generation,
+                        studies.c.closed,
+                        studies.c.last_at,
+                    )
+                )
+                .order_by(studies.c.last_at, studies.c.study_uid)
+                .limit(PAGE_STUDIES)
+            )
+            with self._engine.connect() as connection:
+                page = list(connection.execute(query))
+            if not page:
+                return
+            yield page
+            last = (page[-1].last_at, page[-1].study_uid)
+
+    def held(self, studies: dict[str, sa.Row[Any]]) -> dict[str, str]:
+        """Why studies must stay: open, at work, failed, not delivered, not committed."""
+        held = self._undelivered(studies)
+        for uid, study in studies.items():
+            if not study.closed:
+                held[uid] = "it is open"
+            elif self._progress.is_going_on(uid):
+                held[uid] = "work on it goes on"
+            elif uid not in held and self._progress.has_stopped(uid, study.generation):
+                held[uid] = "it failed or was canceled; `jobs show` says more"
+        return held
+
+    def _undelivered(self, uids: Collection[str]) -> dict[str, str]:
+        results, deliveries = index.results, index.deliveries
+        not_committed = sa.and_(
+            deliveries.c.destination.in_(self._committing), deliveries.c.committed_at.is_(None)
+        )
+        query = (
+            sa.select(results.c.study_uid, deliveries.c.destination, deliveries.c.delivered_at)
+            .join(deliveries, deliveries.c.sop_uid == results.c.sop_uid)
+            .where(
+                results.c.study_uid.in_(list(uids)),
+                deliveries.c.status != index.SUPERSEDED,
+                sa.or_(deliveries.c.delivered_at.is_(None), not_committed),
+            )
+            .distinct()
+        )
+        held = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                word = "delivered" if row.delivered_at is None else "committed"
+                held[row.study_uid] = f"not {word} at {row.destination}"
+        return held
+
+    def _work(self, days: float) -> Iterator[Order]:
+        folder = self._data / "work"
+        uids = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        for study in self._old(uids, days):
+            why = f"older than {days:g} days"
+            yield Order(
+                study, WORK, 1, 0, why, self.held({study.study_uid: study}).get(study.study_uid, "")
+            )
+
+    def _jobs(self, days: float) -> Iterator[Order]:
+        before = time.time() - days * DAY_SECONDS
+        for uids in self._progress.ended_before(before):
+            for study in self._old(uids, days):
+                if not self.held({study.study_uid: study}):
+                    yield Order(study, JOBS, 0, 0, f"older than {days:g} days")
+
+    def _old(self, uids: Sequence[str], days: float) -> Iterator[sa.Row[Any]]:
+        """Of some studies those to which nothing has come for so long."""
+        studies, before = index.studies, time.time() - days * DAY_SECONDS
+        for start in range(0, len(uids), PAGE_STUDIES):
+            wanted = studies.c.study_uid.in_(uids[start : start + PAGE_STUDIES])
+            query = sa.select(studies).where(wanted, studies.c.last_at < before)
+            with self._engine.connect() as connection:
+                page = list(connection.execute(query.order_by(studies.c.last_at)))
+            yield from page
+
+
+def _after(studies: sa.Table, last: tuple[float, str]) -> Any:
+    at, uid = last
+    same = sa.and_(studies.c.last_at == at, studies.c.study_uid > uid)
+    return sa.or_(studies.c.last_at > at, same)
