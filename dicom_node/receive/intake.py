@@ -11,6 +11,7 @@ from dbos import DBOSClient
 
 from dicom_node import index
 from dicom_node.errors import DuplicateInstance, Mismatch, Refused, StoreFull, Unreadable
+from dicom_node.receive.space import Space
 from dicom_node.receive.store import (
     Folders,
     Header,
@@ -30,12 +31,17 @@ CANNOT_UNDERSTAND = 0xC000
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """A received file (None: nothing came), and what its sender says that it is; no study = any."""
+    """A received file (None: nothing came), and what its sender says that it is; no study = any.
+
+    ``sha256``: its fingerprint, where it was hashed while it came. ``failure``: why it could not be written.
+    """
 
     path: Path | None
     sop_class: str
     sop_uid: str
     study_uid: str = ""
+    sha256: str = ""
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class Intake:
         self._client = client
         self._stir = stir
         self.folders = Folders(settings.node.data_dir.absolute())
+        self.space = Space(self.folders.data, settings.receive.limits)
 
     def store(self, handed: Handed, sender: Sender) -> int:
         """Check, make durable, remember, answer: a C-STORE status, PS3.4 table B.2-1."""
@@ -91,6 +98,8 @@ class Intake:
         check_command(handed.sop_class, handed.sop_uid)
         if handed.path is None:
             raise Unreadable(handed.sop_uid, "the command announces no data set")
+        if handed.failure or self.space.is_short():
+            raise StoreFull(handed.sop_uid, handed.failure or "the disk is short of space")
         try:
             header = read_header(handed.path, handed.sop_class, handed.sop_uid)
             size = handed.path.stat().st_size
@@ -102,7 +111,7 @@ class Intake:
             raise StoreFull(handed.sop_uid, f"cannot be read back: {error.strerror}") from error
         if handed.study_uid not in ("", header.study_uid):
             raise Mismatch(handed.sop_uid, "the data set is of another study than the request")
-        sha256, kept = keep(handed.path, self.folders.store, handed.sop_uid)
+        sha256, kept = keep(handed.path, self.folders.store, handed.sop_uid, handed.sha256)
         arrival = index.Arrival(
             header.sop_uid,
             header.sop_class,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from dbos import DBOSClient
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, _config, dimse_messages, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
@@ -18,9 +18,10 @@ from dicom_node import index
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.commitment import Commitments
 from dicom_node.receive.contexts import rejected, supported_contexts
+from dicom_node.receive.incoming import Arrivals
 from dicom_node.receive.intake import Handed, Intake, Sender, rules_of
 from dicom_node.receive.procedure import ProcedureSteps
-from dicom_node.receive.server import HardServer, harden
+from dicom_node.receive.server import HardServer, hardener
 from dicom_node.receive.web import Web
 from dicom_node.settings import Settings
 
@@ -30,16 +31,13 @@ HIGH_PRIORITY = 1  # PS3.7 table 9.3-1
 STAT, ROUTINE = 1, 5
 
 MAXIMUM_PDU_BYTES = 131072
-MAXIMUM_ASSOCIATIONS = 64
-ACSE_SECONDS, NETWORK_SECONDS, DIMSE_SECONDS = 5, 60, 30
-"""Idle sockets go soon; a scanner may pause between images."""
 
 BUSY_SECONDS = 10.0
 """How long the database may keep a scanner waiting: below the DIMSE time-out of every scanner we know."""
 
 HOUSEKEEPING_SECONDS, AFTER_FAILURE_SECONDS = 0.2, 10.0
-ABANDONED_SECONDS = 3600.0
-"""An unfinished instance to which nothing was added for so long will not be finished."""
+SWEEP_SECONDS, ABANDONED_SECONDS = 60.0, 3600.0
+"""An unfinished file to which nothing was added for so long will not be finished."""
 
 
 class Receiver:
@@ -50,17 +48,20 @@ class Receiver:
         self._engine = index.open_engine(settings.node.database_url, BUSY_SECONDS)
         self._client: DBOSClient = index.open_client(self._engine)
         self._stopping = threading.Event()
+        self._sweep_at = 0.0
         self._carriers = Carriers(self._engine, self._client, name, rules_of(settings))
         self._intake = Intake(settings, self._engine, self._client, self._carriers.stir)
         self._commitments = Commitments(settings, self._engine, self._carriers.stir)
         self._folders = self._intake.folders
         self._folders.create()
+        self._arrivals = Arrivals(self._folders.incoming, self._intake.space.is_short)
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"
-        tempfile.tempdir = str(self._folders.incoming)
+        dimse_messages.NamedTemporaryFile = self._arrivals.begin  # type: ignore[misc,assignment]
+        tempfile.tempdir = str(self._folders.incoming)  # for what comes through the web
+        self._sweep(0.0)  # nobody can send yet: what lies there was cut off with the last process
         self._server = self._listen()
         self._web = self._listen_web()
-        self._sweep()
         self._threads = [
             threading.Thread(target=self._server.serve_forever, args=(0.2,), daemon=True),
             threading.Thread(target=self._repeat, args=(self._keep_house,), daemon=True),
@@ -99,16 +100,18 @@ class Receiver:
         private = self._settings.receive.private_sop_classes
         entity.supported_contexts = supported_contexts(private)
         entity.maximum_pdu_size = MAXIMUM_PDU_BYTES
-        entity.maximum_associations = MAXIMUM_ASSOCIATIONS
+        limits = self._settings.receive.limits
+        entity.maximum_associations = limits.associations
         entity.require_called_aet = True
-        entity.acse_timeout = ACSE_SECONDS
-        entity.network_timeout = NETWORK_SECONDS
-        entity.dimse_timeout = DIMSE_SECONDS
+        entity.acse_timeout = limits.request_seconds
+        entity.network_timeout = limits.idle_seconds
+        entity.dimse_timeout = limits.dimse_seconds
         steps = ProcedureSteps(self._engine, self._carriers.stir)
         server: HardServer = entity.make_server(  # type: ignore[assignment]
             (self._settings.receive.host, self._settings.receive.port),
             evt_handlers=[
-                (evt.EVT_CONN_OPEN, harden),
+                (evt.EVT_CONN_OPEN, hardener(limits)),
+                (evt.EVT_REQUESTED, self._intake.space.on_requested),
                 (evt.EVT_ACCEPTED, _on_accepted),
                 (evt.EVT_REJECTED, _on_rejected),
                 (evt.EVT_C_STORE, self._on_c_store),
@@ -119,6 +122,7 @@ class Receiver:
             ],
             server_class=HardServer,  # type: ignore[arg-type]
         )
+        server.limits = limits
         return server
 
     def _listen_web(self) -> Web | None:
@@ -128,10 +132,13 @@ class Receiver:
 
     def _on_c_store(self, event: Event) -> int:
         request, association = cast(C_STORE, event.request), event.assoc
+        incoming = self._arrivals.take(event.dataset_path) if event.dataset_path else None
         handed = Handed(
             event.dataset_path,
             str(request.AffectedSOPClassUID or ""),
             str(request.AffectedSOPInstanceUID or ""),
+            sha256=incoming.finish() if incoming else "",
+            failure=incoming.failure if incoming else "",
         )
         priority = STAT if request.Priority == HIGH_PRIORITY else ROUTINE
         carrier = self._carriers.of(association, priority)
@@ -148,16 +155,18 @@ class Receiver:
     def _keep_house(self) -> None:
         """Record what has ended, however it ended, and remove what it left unfinished."""
         self._carriers.keep_house()
-        self._sweep()
+        for _ in range(self._arrivals.sweep()):
+            _log("unfinished instance removed")
+        if time.monotonic() > self._sweep_at:
+            self._sweep_at = time.monotonic() + SWEEP_SECONDS
+            self._sweep(ABANDONED_SECONDS)
 
-    def _sweep(self) -> None:
-        """Remove unfinished files that nobody can still be writing."""
-        # The order matters: what is listed before nobody is there was left by somebody who has gone.
-        unfinished = list(self._folders.incoming.iterdir())
-        idle = not self._server.active_associations and not (self._web and self._web.is_busy)
-        for path in unfinished:
+    def _sweep(self, age_seconds: float) -> None:
+        """Remove files that nobody is writing, and to which nothing was added for so long."""
+        for path in self._folders.incoming.iterdir():
             with contextlib.suppress(FileNotFoundError):  # finished meanwhile
-                if idle or time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                old = time.time() - path.stat().st_mtime >= age_seconds
+                if old and not self._arrivals.knows(path):
                     path.unlink()
                     _log("unfinished instance removed")
 

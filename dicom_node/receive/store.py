@@ -11,6 +11,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
@@ -136,10 +137,13 @@ def _parse(path: Path, sop_uid: str) -> tuple[Dataset, int]:
         return dataset, file.tell()
 
 
-def keep(path: Path, folder: Path, sop_uid: str) -> tuple[str, Path]:
-    """Make a file durable under its fingerprint in a folder; returns both. Raises StoreFull."""
+def keep(path: Path, folder: Path, sop_uid: str, sha256: str = "") -> tuple[str, Path]:
+    """Make a file durable under its fingerprint, hashed here where it is not known, in a folder.
+
+    Returns both. Raises StoreFull.
+    """
     try:
-        sha256 = fingerprint(path)
+        sha256 = sha256 or fingerprint(path)
         with path.open("rb") as file:
             os.fsync(file.fileno())
         kept = folder / f"{sha256}.dcm"
@@ -152,19 +156,21 @@ def keep(path: Path, folder: Path, sop_uid: str) -> tuple[str, Path]:
 
 def fingerprint(path: Path) -> str:
     """SHA-256 of the transfer syntax and of all bytes of the data set. Raises OSError."""
-    syntax = b""
     with path.open("rb") as file:
-        file.seek(PREAMBLE_BYTES)
-        meta = data_element_generator(
-            file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != META_GROUP
-        )
-        for element in meta:
-            if element.tag == TRANSFER_SYNTAX_TAG:
-                syntax = bytes(element.value or b"").rstrip(b"\0 ")
-        digest = hashlib.sha256(syntax)
+        digest = hashlib.sha256(transfer_syntax_of(file))
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def transfer_syntax_of(file: BinaryIO) -> bytes:
+    """The transfer syntax of a file meta, b"" where it has none; leaves where the data set begins."""
+    file.seek(PREAMBLE_BYTES)
+    meta = data_element_generator(
+        file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != META_GROUP
+    )
+    found = [bytes(each.value or b"") for each in meta if each.tag == TRANSFER_SYNTAX_TAG]
+    return found[-1].rstrip(b"\0 ") if found else b""
 
 
 def is_intact(path: Path, sha256: str) -> bool:

@@ -1,6 +1,7 @@
 """The rules: config/node.toml as frozen dataclasses; unknown keys, wrong types, bad values are errors."""
 
 from dicom_node.settings.destinations import Destination
+from dicom_node.settings.limits import Limits
 from dicom_node.settings.parts import (
     LARGEST_MIB,
     Analyze,
@@ -21,6 +22,7 @@ __all__ = [
     "Color",
     "Destination",
     "Expect",
+    "Limits",
     "Match",
     "Node",
     "OtherWeights",
