@@ -1,12 +1,14 @@
 """How fast instances are taken in, beside DCMTK and Orthanc: ``make bench-receive``. Not a test.
 
-One sender for all (DCMTK's storescu; TCP_NODELAY on both sides, without which DCMTK and Orthanc wait 40 ms per
-instance for an acknowledgment), rounds interleaved, so that a ratio compares receivers and not the machine's
-mood. The receivers of others sync no file and keep no index, Orthanc excepted; ours does both before it answers.
-``--quick``: one round, less data. ``--only small,node``: cases and receivers whose names begin so.
+One sender for all (DCMTK's storescu; TCP_NODELAY on both sides, without which DCMTK and Orthanc wait 40 ms
+per instance for an acknowledgment), rounds interleaved, so that a ratio compares receivers and not the
+machine's mood. The receivers of others sync no file and keep no index, Orthanc excepted; ours does both
+before it answers.
+``--quick``: one round, less data. ``--only "small+node"``: cases and receivers whose names begin so.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -17,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -108,6 +110,10 @@ def write_files(folder: Path, kind: str, count: int) -> list[Path]:
     return paths
 
 
+Take = dict[tuple[str, str], list["Figure"]]
+LIMIT = "TCP, write, fsync"
+
+
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -161,7 +167,7 @@ def node(folder: Path) -> Iterator[Receiver]:
         yield Receiver(started.node.port, "DICOM_NODE", started.node.pid("receive"))
 
 
-RECEIVERS: dict[str, Callable[[Path], object]] = {
+RECEIVERS: dict[str, Callable[[Path], AbstractContextManager[Receiver]]] = {
     REFERENCE: storescp,
     "storescp --fork": lambda folder: storescp(folder, "--fork"),
     "storescp +B --fork, 128k": lambda folder: storescp(folder, "+B", "--fork", "-pdu", "131072"),
@@ -232,9 +238,12 @@ def raw(folder: Path, files: list[Path], case: Case) -> Figure:
     def take(number: int, connection: socket.socket) -> None:
         buffer = bytearray(1 << 20)
         view = memoryview(buffer)
-        for item in range(len(files[number :: case.associations])):
+        for item in itertools.count():
+            header = connection.recv(8, socket.MSG_WAITALL)
+            if not header:
+                break
             with (folder / f"raw-{number}-{item}").open("wb", buffering=0) as file:
-                left = int.from_bytes(connection.recv(8, socket.MSG_WAITALL))
+                left = int.from_bytes(header)
                 while left:
                     count = connection.recv_into(view[: min(left, len(buffer))])
                     assert count, "the sender has gone"
@@ -275,29 +284,31 @@ def raw(folder: Path, files: list[Path], case: Case) -> Figure:
 
 
 def one_round(
-    cases: list[Case], receivers: list[str], files: dict[str, list[Path]], take: dict
+    cases: list[Case], running_ones: dict[str, Receiver], files: dict[str, list[Path]], take: Take
 ) -> None:
     for case in cases:
         sent = files[case.kind][: case.files]
         if not case.one_each:
             with tempfile.TemporaryDirectory() as folder:
-                take.setdefault((case.name, "TCP, write, fsync"), []).append(
-                    raw(Path(folder), sent, case)
-                )
-        for name in receivers:
-            with ExitStack() as stack:
-                folder = stack.enter_context(
-                    tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-                )
-                receiver = stack.enter_context(RECEIVERS[name](Path(folder)))  # type: ignore[arg-type]
-                warm = Case("warm", 1, case.kind, 1)
-                send(receiver, sent[:1], warm)
-                take.setdefault((case.name, name), []).append(measure(receiver, sent, case))
+                take.setdefault((case.name, LIMIT), []).append(raw(Path(folder), sent, case))
+        for name, receiver in running_ones.items():
+            take.setdefault((case.name, name), []).append(measure(receiver, sent, case))
 
 
-def tables(
-    cases: list[Case], take: dict[tuple[str, str], list[Figure]], sizes: dict[str, int]
-) -> Iterator[Table]:
+@contextmanager
+def quiet(log: Path) -> Iterator[None]:
+    """Standard error goes into a file for those who are started meanwhile."""
+    kept = os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def tables(cases: list[Case], take: Take, sizes: dict[str, int]) -> Iterator[Table]:
     for case in cases:
         total = sizes[case.kind] * case.files / 1e6
         table = Table(
@@ -335,27 +346,33 @@ def main() -> None:
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     rounds = options.rounds or (1 if options.quick else 5)
-    only = tuple(filter(None, options.only.split(",")))
-    cases = [c for c in CASES if c.name.startswith(only)] if only else list(CASES)
-    cases = cases or list(CASES)
-    receivers = [r for r in RECEIVERS if r.startswith(only)] if only else list(RECEIVERS)
-    receivers = receivers or list(RECEIVERS)
-    if options.quick and not only:
-        cases = [c for c in cases if "16" not in c.name]
+    only = tuple(filter(None, options.only.split("+")))
+    cases = [case for case in CASES if case.name.startswith(only)] if only else []
+    cases = cases or [case for case in CASES if not (options.quick and case.associations > 4)]
+    names = [name for name in RECEIVERS if name.startswith(only)] if only else []
     console = Console(width=120)
     load = os.getloadavg()[0]
-    take: dict[tuple[str, str], list[Figure]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    take: Take = {}
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         files = {
-            k: write_files(Path(folder), k, n)
-            for k, n in (("small", 200), ("jpeg", 200), ("large", 16))
+            kind: write_files(root, kind, max(c.files for c in cases if c.kind == kind))
+            for kind in {case.kind for case in cases}
         }
+        running_ones = {}
+        with quiet(root / "log"):
+            for name in names or RECEIVERS:
+                folder = root / name
+                folder.mkdir()
+                running_ones[name] = stack.enter_context(RECEIVERS[name](folder))
+        warm_up = Case("", 1, "", 1)
+        for receiver in running_ones.values():
+            send(receiver, next(iter(files.values()))[:1], warm_up)
         for _ in range(rounds):
-            one_round(cases, receivers, files, take)
+            one_round(cases, running_ones, files, take)
         sizes = {kind: paths[0].stat().st_size for kind, paths in files.items()}
-    console.print(
-        f"{rounds} rounds; load of the machine {load:.1f} before, {os.getloadavg()[0]:.1f} after"
-    )
+    after = os.getloadavg()[0]
+    console.print(f"{rounds} rounds; load of the machine {load:.1f} before, {after:.1f} after")
     for table in tables(cases, take, sizes):
         console.print(table)
 

@@ -10,7 +10,9 @@ import select
 import socket
 import socketserver
 import ssl
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +27,10 @@ MAX_PDU_BYTES = 1 << 20
 
 GONE_SECONDS = 0.001
 """Between two looks at a connection that is closed, while its threads end."""
+
+
+CONNECTIONS_PER_ASSOCIATION = 2
+"""So many connections per association that may be open: the rest hears a rejection, the flood nothing."""
 
 
 class HardSocket(transport.AssociationSocket):
@@ -111,6 +117,11 @@ class HardServer(transport.ThreadedAssociationServer):
     daemon_threads = True
     limits = Limits()
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._starting: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        super().__init__(*args, **options)
+
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept one connection; small answers leave at once, dead peers are noticed."""
         connection, address = self.socket.accept()  # type: ignore[union-attr]
@@ -119,12 +130,27 @@ class HardServer(transport.ThreadedAssociationServer):
         return connection, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Count before any DICOM byte is read; approximate, since threads start after the count."""
-        mine = sum(
-            association.requestor.address == client_address[0]
-            for association in self.active_associations
-        )
-        return mine < self.limits.associations_per_address
+        """Count before any DICOM byte is read, those included whose thread has not come so far."""
+        address = client_address[0]
+        running = [each.requestor.address for each in self.active_associations]
+        with self._lock:
+            mine = running.count(address) + self._starting[address]
+            total = len(running) + self._starting.total()
+            taken = (
+                mine < self.limits.associations_per_address
+                and total < CONNECTIONS_PER_ASSOCIATION * self.limits.associations
+            )
+            self._starting[address] += taken
+        return taken
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """What a connection's own thread does: all that comes before its association runs."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._starting[client_address[0]] -= 1
+                self._starting += Counter()  # forgets who has none left
 
     def shutdown(self) -> None:
         """Stop listening; the stock one fails on a server made by ``AE.make_server``."""
