@@ -20,6 +20,10 @@ LOOK_SECONDS = 0.2
 """The longest wait in one look: pynetdicom's own time-outs are noticed between two looks."""
 
 
+UNANSWERED, UNANSWERED_SECONDS = 8, 60.0
+"""Messages received and not yet answered; one outstanding operation is negotiated, PS3.7 annex D.3.3.3."""
+
+
 class Bell:
     """A descriptor that ends a poll. Rung by any thread; after ``close`` ringing does nothing."""
 
@@ -68,10 +72,13 @@ class Telling(queue.Queue[Any]):
 
 
 class Messages(queue.Queue[Any]):
-    """The complete messages of an association: a look at them waits a moment for one to come."""
+    """The complete messages of an association: a look at them waits a moment for one to come.
+
+    Not more than a few: a peer that sends on without waiting for answers is read no further meanwhile.
+    """
 
     def __init__(self, may_wait: Callable[[], bool]) -> None:
-        super().__init__()
+        super().__init__(UNANSWERED)
         self._may_wait = may_wait
         self._stirred = False
 
@@ -80,6 +87,12 @@ class Messages(queue.Queue[Any]):
         with self.not_empty:
             self._stirred = True
             self.not_empty.notify()
+
+    def put(
+        self, item: Any, block: bool = True, timeout: float | None = UNANSWERED_SECONDS
+    ) -> None:
+        """As of every queue. Raises queue.Full, which ends the association, after a while."""
+        super().put(item, block, timeout)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """As of every queue, but one that does not block waits at most LOOK_SECONDS."""

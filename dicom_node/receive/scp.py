@@ -21,7 +21,7 @@ from dicom_node.receive.contexts import rejected, supported_contexts
 from dicom_node.receive.incoming import Arrivals
 from dicom_node.receive.intake import Handed, Intake, Sender, rules_of
 from dicom_node.receive.procedure import ProcedureSteps
-from dicom_node.receive.server import HardServer, hardener
+from dicom_node.receive.server import HardServer, hardener, release
 from dicom_node.receive.web import Web
 from dicom_node.settings import Settings
 
@@ -111,6 +111,7 @@ class Receiver:
             (self._settings.receive.host, self._settings.receive.port),
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, hardener(limits)),
+                (evt.EVT_CONN_CLOSE, release),
                 (evt.EVT_REQUESTED, self._intake.space.on_requested),
                 (evt.EVT_ACCEPTED, _on_accepted),
                 (evt.EVT_REJECTED, _on_rejected),

@@ -84,11 +84,6 @@ class HardSocket(transport.AssociationSocket):
             self.event_queue.put("Evt17")  # transport connection closed, PS3.8 table 9-10
             return False
 
-    def close(self) -> None:
-        """Close the connection, and the bell with it."""
-        super().close()
-        self.bell.close()
-
 
 def _restore_timeout(connection: socket.socket, seconds: float) -> None:
     """Without this the few milliseconds left of a PDU's deadline would apply to the next send."""
@@ -108,6 +103,11 @@ def hardener(limits: Limits) -> Callable[[Event], None]:
         line.bell = quicken(event.assoc)
 
     return harden
+
+
+def release(event: Event) -> None:
+    """Give back what a connection took beside its socket; to be bound to EVT_CONN_CLOSE."""
+    event.assoc.dul.socket.bell.close()
 
 
 class HardServer(transport.ThreadedAssociationServer):
