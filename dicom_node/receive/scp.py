@@ -36,7 +36,7 @@ BUSY_SECONDS = 10.0
 """How long the database may keep a scanner waiting: below the DIMSE time-out of every scanner we know."""
 
 HOUSEKEEPING_SECONDS, AFTER_FAILURE_SECONDS = 0.2, 10.0
-SWEEP_SECONDS, ABANDONED_SECONDS = 60.0, 3600.0
+ABANDONED_SECONDS = 3600.0
 """An unfinished file to which nothing was added for so long will not be finished."""
 
 
@@ -48,7 +48,6 @@ class Receiver:
         self._engine = index.open_engine(settings.node.database_url, BUSY_SECONDS)
         self._client: DBOSClient = index.open_client(self._engine)
         self._stopping = threading.Event()
-        self._sweep_at = 0.0
         self._carriers = Carriers(self._engine, self._client, name, rules_of(settings))
         self._intake = Intake(settings, self._engine, self._client, self._carriers.stir)
         self._commitments = Commitments(settings, self._engine, self._carriers.stir)
@@ -158,9 +157,7 @@ class Receiver:
         self._carriers.keep_house()
         for _ in range(self._arrivals.sweep()):
             _log("unfinished instance removed")
-        if time.monotonic() > self._sweep_at:
-            self._sweep_at = time.monotonic() + SWEEP_SECONDS
-            self._sweep(ABANDONED_SECONDS)
+        self._sweep(ABANDONED_SECONDS)
 
     def _sweep(self, age_seconds: float) -> None:
         """Remove files that nobody is writing, and to which nothing was added for so long."""
