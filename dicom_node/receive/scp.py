@@ -17,7 +17,7 @@ from pynetdicom.events import Event
 from dicom_node import index
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.commitment import Commitments
-from dicom_node.receive.contexts import rejected, supported_contexts
+from dicom_node.receive.contexts import Prepared, rejected, supported_contexts
 from dicom_node.receive.incoming import Arrivals
 from dicom_node.receive.intake import Handed, Intake, Sender, rules_of
 from dicom_node.receive.procedure import ProcedureSteps
@@ -123,6 +123,7 @@ class Receiver:
             server_class=HardServer,  # type: ignore[arg-type]
         )
         server.limits = limits
+        server.contexts = Prepared(server.contexts)
         return server
 
     def _listen_web(self) -> Web | None:
