@@ -11,6 +11,7 @@ from dbos import DBOSClient
 
 from dicom_node import index
 from dicom_node.errors import DuplicateInstance, Mismatch, Refused, StoreFull, Unreadable
+from dicom_node.receive.recorder import Recorder
 from dicom_node.receive.space import Space
 from dicom_node.receive.store import (
     Folders,
@@ -64,8 +65,7 @@ class Intake:
         stir: Callable[[str], None],
     ) -> None:
         self._settings = settings
-        self._engine = engine
-        self._client = client
+        self._recorder = Recorder(engine, client)
         self._stir = stir
         self.folders = Folders(settings.node.data_dir.absolute())
         self.space = Space(self.folders.data, settings.receive.limits)
@@ -126,7 +126,7 @@ class Intake:
         )
         rules = self._rules(header, sender)
         try:
-            known = index.accept(self._engine, self._client, arrival, sender.carrier, rules)
+            known = self._recorder.accept(arrival, sender.carrier, rules)
         except index.DATABASE_AWAY as error:
             raise StoreFull(handed.sop_uid, "the database is away or busy") from error
         self._stir(arrival.study_uid)
