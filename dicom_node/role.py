@@ -5,6 +5,7 @@ work      queues cpu and deliver: assemble, report, deliver
 infer     queue gpu: the analyses, with torch, loaded at the start
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -13,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +27,9 @@ ROLES = ("receive", *QUEUES)
 
 READY_LINE = '{"event": "ready"'
 """How the one line begins that a role says on its standard output."""
+
+DECODERS = ("gdcm", "jpeg_ls", "openjpeg", "libjpeg", "rle", "pylibjpeg", "PIL", "numpy")
+"""What pydicom imports for pixels where it is installed: a third of the receiver's memory."""
 
 LOCK_SECONDS = 20.0
 """The previous process of this role may still be finishing its last step."""
@@ -89,8 +93,21 @@ def _ready(**told: int | str) -> None:
     sys.stdout.flush()
 
 
+@contextlib.contextmanager
+def _without_decoders() -> Iterator[None]:
+    """Let pydicom find no decoder while it is imported: the receiver keeps images and looks into none."""
+    hidden = [name for name in DECODERS if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None = cannot be imported
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 def _receive(settings: Settings, name: str) -> Callable[[], None]:
-    from dicom_node.receive import Receiver  # not at the top: the other roles need no SCP
+    with _without_decoders():
+        from dicom_node.receive import Receiver  # not at the top: the other roles need no SCP
 
     try:
         receiver = Receiver(settings, name)

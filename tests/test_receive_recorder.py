@@ -30,11 +30,10 @@ def together(
 ) -> list[Callable[[], index.Kept]]:
     """Record all at once: all wait while the turn is another's."""
     carrier, rules = index.Carrier("an association", "receive", 5), index.Rules(600.0, 3.0)
-    with ThreadPoolExecutor(len(arrivals)) as pool:
-        with recorder._turn:
-            futures = [pool.submit(recorder.accept, each, carrier, rules) for each in arrivals]
-            while len(recorder._waiting) < len(arrivals):
-                threading.Event().wait(0.01)
+    with ThreadPoolExecutor(len(arrivals)) as pool, recorder._turn:
+        futures = [pool.submit(recorder.accept, each, carrier, rules) for each in arrivals]
+        while len(recorder._waiting) < len(arrivals):
+            threading.Event().wait(0.01)
     return [future.result for future in futures]
 
 

@@ -19,7 +19,6 @@ from pydicom.filereader import data_element_generator
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import InvalidIdentifier, Mismatch, StoreFull, Unreadable
-from dicom_node.study import check_inflated
 
 UID_PATTERN = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
 HEADER_TAGS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
@@ -129,7 +128,12 @@ def _parse(path: Path, sop_uid: str) -> tuple[Dataset, int]:
     """The identifiers, and where the last element ends; values beyond the end are seeked to, not read."""
     with path.open("rb") as file:
         try:
-            check_inflated(path)
+            if transfer_syntax_of(file) == DeflatedExplicitVRLittleEndian.encode():
+                # Not at the top: with it come arrays, for what next to no scanner sends.
+                from dicom_node.study import check_inflated
+
+                check_inflated(path)
+            file.seek(0)
             wanted = [*HEADER_TAGS, "SeriesInstanceUID", *EQUIPMENT_TAGS]
             dataset = dcmread(file, specific_tags=wanted, defer_size=SKIP_BYTES)
         except NOT_DICOM as error:
