@@ -1,7 +1,8 @@
 # Two commands do everything on a fresh Debian machine with Python 3.11+, make and pip:
 #   make demo    the main job on the embedded default
 #   make test    all tests
-# Also: make bench (seconds and memory), make lint.
+# Also: make bench (seconds and memory), make bench-receive (the receiver beside DCMTK and Orthanc),
+#   make attack (what hostile senders achieve), make lint.
 # On a machine without a GPU, the small CPU build of torch:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -11,7 +12,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench bench-receive attack lint clean
 
 demo: .venv/.ready
 	$(BIN)/dicom-node demo --out $(OUT)
@@ -22,6 +23,12 @@ test: .venv/.ready
 bench: .venv/.ready
 	$(BIN)/python tests/bench.py
 	$(BIN)/python -m tests.bench_report
+
+bench-receive: .venv/.ready
+	$(BIN)/python -m tests.bench_receive $(BENCH)
+
+attack: .venv/.ready
+	$(BIN)/python -m tests.attack
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

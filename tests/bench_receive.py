@@ -41,8 +41,13 @@ from tests.conftest import free_port, start_node, wait_for
 
 ENVIRONMENT = os.environ | {"TCP_NODELAY": "1"}
 REFERENCE = "storescp"
-SMALL, LARGE = (16, 180, 180), (64, 1024, 1024)
-"""Frames, rows, columns of 8 bit: 0.5 MB and 67 MB."""
+SHAPES = {
+    "small": (16, 180, 180),
+    "jpeg": (16, 180, 180),
+    "large": (64, 1024, 1024),
+    "huge": (512, 1024, 1024),
+}
+"""Frames, rows, columns of 8 bit: 0.5 MB, 67 MB and 537 MB."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ CASES = (
     Case("large, 1 association", 6, "large", 1),
     Case("large, 4 associations", 8, "large", 4),
     Case("large, 16 associations", 16, "large", 16),
+    Case("huge, 1 association", 1, "huge", 1),
 )
 
 
@@ -79,7 +85,7 @@ class Receiver:
 
 def write_files(folder: Path, kind: str, count: int) -> list[Path]:
     """Instances of one study; what fills them is random, so that nothing gains by compressing."""
-    frames, rows, columns = LARGE if kind == "large" else SMALL
+    frames, rows, columns = SHAPES[kind]
     study_uid, series_uid, paths = generate_uid(), generate_uid(), []
     pixels = os.urandom(frames * rows * columns)
     for number in range(count):
@@ -360,11 +366,14 @@ def main() -> None:
             for kind in {case.kind for case in cases}
         }
         running_ones = {}
-        with quiet(root / "log"):
-            for name in names or RECEIVERS:
-                folder = root / name
-                folder.mkdir()
+        for name in names or RECEIVERS:
+            folder = root / name
+            folder.mkdir()
+            start = time.monotonic()
+            with quiet(root / "log"):
                 running_ones[name] = stack.enter_context(RECEIVERS[name](folder))
+            seconds, peak = time.monotonic() - start, usage(running_ones[name].pid)[1]
+            console.print(f"{name}: ready after {seconds:.1f} s, {peak:.0f} MB")
         warm_up = Case("", 1, "", 1)
         for receiver in running_ones.values():
             send(receiver, next(iter(files.values()))[:1], warm_up)
