@@ -107,7 +107,8 @@ def hardener(limits: Limits) -> Callable[[Event], None]:
 
 def release(event: Event) -> None:
     """Give back what a connection took beside its socket; to be bound to EVT_CONN_CLOSE."""
-    event.assoc.dul.socket.bell.close()
+    line: Any = event.assoc.dul.socket
+    line.bell.close()
 
 
 class HardServer(transport.ThreadedAssociationServer):
