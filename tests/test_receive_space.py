@@ -19,6 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate
 
 from dicom_node.deliver import deliver, echo
 from dicom_node.errors import Busy
+from dicom_node.receive.store import fingerprint
 from tests import attack
 from tests.conftest import RunningNode, free_port, start_node, wait_for
 
@@ -139,6 +140,36 @@ def test_a_file_that_cannot_be_written_is_answered(receiver: RunningNode, tmp_pa
     assert dcmread(next((receiver.data / "store").iterdir())) == dcmread(small)
 
 
+def test_what_is_hashed_while_it_comes_is_what_lies_on_disk(
+    receiver: RunningNode, tmp_path: Path
+) -> None:
+    """A thread of its own hashes large ones; fragments may be empty, and begin like file meta."""
+    line = attack.Target(receiver).associate()
+    for mib in (1, 6):
+        path = instance(tmp_path, mib)
+        sop_uid, content = str(dcmread(path).SOPInstanceUID), split(path)[1]
+        line.sendall(attack.store(sop_uid, str(UltrasoundImageStorage)))
+        for piece in (content[:1], b"", content[1:99], *pieces_of(content[99:]), b""):
+            line.sendall(attack.data(piece, 0))
+        line.sendall(attack.data(b"", 2))
+        assert status_of(line) == 0x0000
+        (kept, sha256), *_ = receiver.rows(
+            f"select path, sha256 from instances where sop_uid = '{sop_uid}'"
+        )
+        assert fingerprint(receiver.data / kept) == sha256
+        assert dcmread(receiver.data / kept) == dcmread(path)
+    meta_again = struct.pack("<HH2sH", 2, 0x10, b"UI", 18) + b"1.2.840.10008.1.2\0"
+    line.sendall(attack.store(sop_uid, str(UltrasoundImageStorage)))
+    line.sendall(attack.data(meta_again + content[:5000], 2))
+    assert status_of(line) != 0x0000
+    line.close()
+
+
+def pieces_of(content: bytes) -> list[bytes]:
+    size = 100_000
+    return [content[at : at + size] for at in range(0, len(content), size)]
+
+
 def split(path: Path) -> tuple[bytes, bytes]:
     """A file's meta and its data set."""
     content = path.read_bytes()
@@ -148,8 +179,7 @@ def split(path: Path) -> tuple[bytes, bytes]:
 
 def send(line: socket.socket, sop_uid: str, content: bytes, cut: int = 0) -> None:
     """One instance in fragments, the last ``cut`` of them left out."""
-    size = 100_000
-    pieces = [content[at : at + size] for at in range(0, len(content), size)]
+    pieces = pieces_of(content)
     if cut < len(pieces):
         line.sendall(attack.store(sop_uid, str(UltrasoundImageStorage)))
     for number, piece in enumerate(pieces[: len(pieces) - cut]):

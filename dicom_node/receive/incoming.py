@@ -40,7 +40,7 @@ class Incoming:
         self.file = self  # what pynetdicom flushes
         self._is_short = is_short
         self._size = 0
-        self._head = b""
+        self._head: bytes | None = b""
         self._hash: _Hash | None = None
         self._descriptor = -1
         try:
@@ -88,22 +88,21 @@ class Incoming:
 
     def _begin(self, data: bytes) -> None:
         """Hash from the data set on; one that begins like more file meta is hashed from the file."""
-        if self._size > LARGE_BYTES:
+        if self._head is None:
             return
         self._head += data
-        if len(self._head) < META_AT:
-            return
         end = META_AT + int.from_bytes(self._head[META_LENGTH_AT:META_AT], "little")
-        if len(self._head) < end + 2 or self._head[end] == META_GROUP:
+        if len(self._head) <= max(end, META_AT):
             return
-        self._hash = _Hash(transfer_syntax_of(BytesIO(self._head)))
-        self._hash.update(self._head[end:])
-        self._head = b""
+        if self._head[end] != META_GROUP:
+            self._hash = _Hash(transfer_syntax_of(BytesIO(self._head)))
+            self._hash.update(self._head[end:])
+        self._head = None
 
     def _fail(self, reason: str) -> None:
         """Keep the reason, and give the space back at once."""
         self.failure = reason
-        self._hash = None
+        self.finish()
         os.ftruncate(self._descriptor, 0)
 
 
@@ -112,7 +111,7 @@ class _Hash:
 
     def __init__(self, begin: bytes) -> None:
         self._digest = hashlib.sha256(begin)
-        self._pieces: queue.Queue[bytes] = queue.Queue(PIECES)
+        self._pieces: queue.Queue[bytes | None] = queue.Queue(PIECES)
         self._thread: threading.Thread | None = None
 
     def update(self, data: bytes) -> None:
@@ -128,12 +127,12 @@ class _Hash:
 
     def finish(self) -> str:
         if self._thread:
-            self._pieces.put(b"")
+            self._pieces.put(None)
             self._thread.join()
         return self._digest.hexdigest()
 
     def _run(self) -> None:
-        while piece := self._pieces.get():
+        while (piece := self._pieces.get()) is not None:
             self._digest.update(piece)
 
 

@@ -30,16 +30,19 @@ class Space:
         self._refused = 0
 
     def is_short(self) -> bool:
-        """Whether nothing may be taken in now. Raises OSError when the folder is gone."""
-        usage = shutil.disk_usage(self._folder)
-        mark = max(self._limits.free_mib * MIB, usage.total * self._limits.free_percent / 100)
+        """Whether nothing may be taken in now; also while the folder is gone."""
+        try:
+            total, _, free = shutil.disk_usage(self._folder)
+        except OSError:
+            total, free = 0, -1
+        mark = max(self._limits.free_mib * MIB, total * self._limits.free_percent / 100)
         with self._lock:
             was = self._short
-            self._short = usage.free < mark * (RECOVERED if was else 1)
+            self._short = free < mark * (RECOVERED if was else 1)
             is_short, refused = self._short, self._refused
             if was and not is_short:
                 self._refused = 0
-        figures = {"free_mib": usage.free // MIB, "needed_mib": int(mark) // MIB}
+        figures = {"free_mib": free // MIB, "needed_mib": int(mark) // MIB}
         if is_short and not was:
             what = "nothing is taken in; free some, or lower receive.limits.free_mib"
             LOGGER.error("disk short", extra={"fields": figures | {"what": what}})
