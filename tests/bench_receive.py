@@ -356,7 +356,7 @@ def main() -> None:
     cases = [case for case in CASES if case.name.startswith(only)] if only else []
     cases = cases or [case for case in CASES if not (options.quick and case.associations > 4)]
     if options.quick:
-        cases = [replace(case, files=max(1, case.files // 4)) for case in cases]
+        cases = [replace(case, files=max(case.associations, case.files // 4)) for case in cases]
     names = [name for name in RECEIVERS if name.startswith(only)] if only else []
     console = Console(width=120)
     load = os.getloadavg()[0]
