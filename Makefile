@@ -1,8 +1,9 @@
 # Two commands do everything on a fresh Debian machine with Python 3.11+, make and pip:
 #   make demo    the main job on the embedded default
 #   make test    all tests
-# Also: make bench (seconds and memory), make bench-pipeline (queue, database, outages; needs Postgres),
-# make bench-status (the status page at 100,000 studies), make chaos (kill -9 under load, KILLS times),
+# Also: make bench (seconds and memory), make bench-receive (the receiver beside DCMTK and Orthanc),
+# make bench-pipeline (queue, database, outages; needs Postgres), make bench-status (the status page at
+# 100,000 studies), make attack (what hostile senders achieve), make chaos (kill -9 under load, KILLS times),
 # make lint.
 # On a machine without a GPU, the small CPU build of torch:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -14,7 +15,7 @@ KILLS ?= 200
 BIN := .venv/bin
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 
-.PHONY: demo test bench bench-pipeline bench-status chaos lint clean
+.PHONY: demo test bench bench-receive bench-pipeline bench-status attack chaos lint clean
 
 demo: .venv/.ready
 	$(BIN)/dicom-node demo --out $(OUT)
@@ -26,12 +27,19 @@ bench: .venv/.ready
 	$(BIN)/python tests/bench.py
 	$(BIN)/python -m tests.bench_report
 
+bench-receive: .venv/.ready
+	$(BIN)/python -m tests.bench_receive $(BENCH)
+
 bench-pipeline: .venv/.ready
 	$(BIN)/python -m tests.bench_pipeline
 	$(BIN)/python -m tests.bench_outage
 
 bench-status: .venv/.ready
 	$(BIN)/python -m tests.bench_status
+
+attack: .venv/.ready
+	$(BIN)/python -m tests.attack
+
 chaos: .venv/.ready
 	$(BIN)/python -m tests.chaos --kills $(KILLS)
 	$(BIN)/python -m tests.chaos --kills $(KILLS) --database postgres

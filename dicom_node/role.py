@@ -7,6 +7,7 @@ infer     queue gpu: the analyses, which run in a process apart, the only one wi
 web       the status page and the metrics; only looks
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -15,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -36,6 +37,9 @@ READY_LINE = '{"event": "ready"'
 
 BEGINS_ANEW = 70
 """Exit status of a role that is to be started again at once: its database was away."""
+
+DECODERS = ("gdcm", "jpeg_ls", "openjpeg", "libjpeg", "rle", "pylibjpeg", "PIL", "numpy")
+"""What pydicom imports for pixels where it is installed: a third of the receiver's memory."""
 
 LOCK_SECONDS = 20.0
 """The previous process of this role may still be finishing its last step."""
@@ -106,8 +110,21 @@ def _ready(**told: int | str) -> None:
     sys.stdout.flush()
 
 
+@contextlib.contextmanager
+def _without_decoders() -> Iterator[None]:
+    """Let pydicom find no decoder while it is imported: the receiver keeps images and looks into none."""
+    hidden = [name for name in DECODERS if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None = cannot be imported
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 def _receive(settings: Settings, name: str, _stop: threading.Event) -> Callable[[], int]:
-    from dicom_node.receive import Receiver  # not at the top: the other roles need no SCP
+    with _without_decoders():
+        from dicom_node.receive import Receiver  # not at the top: the other roles need no SCP
 
     try:
         receiver = Receiver(settings, name)

@@ -24,7 +24,7 @@ from dicom_node import index
 from dicom_node.cli import app
 from dicom_node.migrations import migrate
 from dicom_node.pseudonyms import open_pseudonyms
-from dicom_node.settings import Node, Settings, Web
+from dicom_node.settings import Limits, Node, Receive, Settings, Web
 from dicom_node.web import Web as WebServer
 from tests.conftest import (
     Pacs,
@@ -82,7 +82,7 @@ class Watched:
 def watched(tmp_path: Path, pacs: Pacs) -> Iterator[Watched]:
     """A node that is watched, delivering to the archive; what its processes log goes to a file."""
     port, log = free_port(), tmp_path / "log"
-    more = f"[web]\nport = {port}\nlost_seconds = 6\nfree_gib = 0.001\n"
+    more = f"[web]\nport = {port}\nlost_seconds = 6\n[receive.limits]\nfree_mib = 1\n"
     with log_to(log), start_node(tmp_path, pacs.destination, more=more) as node:
         yield Watched(node, f"http://127.0.0.1:{port}", log)
 
@@ -281,7 +281,9 @@ def test_readiness_tells_who_is_lost_and_deliveries_who_is_away(
 
 def test_readiness_names_disk_database_and_what_never_started(tmp_path: Path) -> None:
     settings = Settings(
-        node=Node(data_dir=tmp_path), web=Web(port=free_port(), free_gib=1e6, pending_minutes=0.1)
+        node=Node(data_dir=tmp_path),
+        receive=Receive(limits=Limits(free_mib=1 << 30)),
+        web=Web(port=free_port(), pending_minutes=0.1),
     )
     web = WebServer(settings)
     web.start()
@@ -291,11 +293,11 @@ def test_readiness_names_disk_database_and_what_never_started(tmp_path: Path) ->
         )
         disk, database = watched.reasons()
         assert "GiB free in" in disk
-        assert "less than 1e+06 (web.free_gib)" in disk
+        assert "(receive.limits)" in disk
         assert database.startswith("database: cannot be asked")
         assert watched.metric("database_up") == 0
         status, page = watched.get("/")
-        assert (status, "Not ready" in page, "web.free_gib" in page) == (200, True, True)
+        assert (status, "Not ready" in page, "receive.limits" in page) == (200, True, True)
         migrate(settings.node.database_url)
         assert [reason.partition(";")[0] for reason in watched.reasons()[1:]] == [
             f"role {role}: never started" for role in ("receive", "work", "infer")

@@ -133,16 +133,21 @@ def _syntaxes_of(kind: str) -> Iterator[str]:
 
 
 def _acceptor() -> Iterator[tuple[str, object]]:
-    yield "simultaneous associations", scp.MAXIMUM_ASSOCIATIONS
-    yield "of these from one address", server.ASSOCIATIONS_PER_ADDRESS
+    limits = settings.Limits()
+    yield "simultaneous associations", limits.associations
+    yield "of these from one address", limits.associations_per_address
     yield "maximum PDU offered", f"{scp.MAXIMUM_PDU_BYTES} bytes"
     yield "larger PDU: the connection is closed", f"{server.MAX_PDU_BYTES} bytes"
-    yield "time for one PDU to arrive", f"{server.PDU_SECONDS:g} s"
-    yield "no answer taken by the peer for", f"{server.SEND_SECONDS:g} s"
-    yield "association request after connection within (ARTIM)", f"{scp.ACSE_SECONDS} s"
-    yield "silence on an association", f"{scp.NETWORK_SECONDS} s"
-    yield "silence within a message (DIMSE)", f"{scp.DIMSE_SECONDS} s"
+    yield "time for one PDU to arrive", f"{limits.pdu_seconds:g} s"
+    yield "no answer taken by the peer for", f"{limits.send_seconds:g} s"
+    yield "association request after connection within (ARTIM)", f"{limits.request_seconds:g} s"
+    yield "silence on an association", f"{limits.idle_seconds:g} s"
+    yield "answer to a message of this node (DIMSE)", f"{limits.dimse_seconds:g} s"
     yield "longest wait for the database before 0xA700", f"{scp.BUSY_SECONDS:g} s"
+    yield (
+        f"less than {limits.free_mib} MiB free on the disk",
+        "rejected (transient, temporary congestion); an instance under way: 0xA700",
+    )
     yield "outstanding operations (asynchronous window)", "1, not negotiated"
     yield (
         "called AE title",

@@ -1,8 +1,9 @@
 """What arrives: one transaction per instance, generations of a study, and who carries it."""
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from dbos import DBOSClient
@@ -81,8 +82,14 @@ def workflow_id(study_uid: str, generation: int, word: str, detail: str) -> str:
     return f"{study_uid}:{generation}:{word}:{detail}"
 
 
+class Begins(Protocol):
+    """An engine, or whatever else has transactions to take part in."""
+
+    def begin(self) -> AbstractContextManager[sa.Connection]: ...
+
+
 def accept(
-    engine: sa.Engine, client: DBOSClient, arrival: Arrival, carrier: Carrier, rules: Rules
+    engine: Begins, client: DBOSClient, arrival: Arrival, carrier: Carrier, rules: Rules
 ) -> Kept:
     """Remember an instance and enqueue its study's assembly, in one transaction.
 

@@ -74,6 +74,13 @@ REASONS = {3: "abstract syntax not supported", 4: "no supported transfer syntax"
 """Result of a rejected context, PS3.8 table 9-18."""
 
 
+class Prepared(list[PresentationContext]):
+    """Contexts that all associations share: pynetdicom copies them for each, and changes none."""
+
+    def __deepcopy__(self, _memo: dict[int, object]) -> "Prepared":
+        return self
+
+
 def supported_contexts(private: Sequence[str] = ()) -> list[PresentationContext]:
     """Every storage class, private ones too, in every transfer syntax we can keep; and the services."""
     for keyword, sop_class in RETIRED.items():

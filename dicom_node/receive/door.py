@@ -3,8 +3,6 @@
 import logging
 import socket
 import ssl
-import threading
-from collections import Counter
 from typing import Any
 
 from pynetdicom.events import Event
@@ -35,11 +33,6 @@ class DoorServer(HardServer):
 
     networks: tuple[Network, ...] = ()
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._shaking: Counter[str] = Counter()
-        self._lock = threading.Lock()
-
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Look at the address before any byte is read."""
         if not admits(self.networks, client_address[0]):
@@ -48,10 +41,6 @@ class DoorServer(HardServer):
             )
             return False
         return super().verify_request(request, client_address)
-
-    def connections_from(self, address: str) -> int:
-        """Associations, and handshakes that are not over."""
-        return super().connections_from(address) + self._shaking[address]
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Shake hands in the connection's own thread: a silent client must not hold the listener."""
@@ -65,8 +54,6 @@ class DoorServer(HardServer):
     def _shake_hands(self, request: socket.socket, address: str) -> ssl.SSLSocket | None:
         assert self.ssl_context is not None
         request.settimeout(HANDSHAKE_SECONDS)
-        with self._lock:
-            self._shaking[address] += 1
         try:
             secured = self.ssl_context.wrap_socket(request, server_side=True)
         except OSError as error:
@@ -74,11 +61,6 @@ class DoorServer(HardServer):
             _log("connection refused", address, f"TLS: {reason}")
             request.close()
             return None
-        finally:
-            with self._lock:
-                self._shaking[address] -= 1
-                if not self._shaking[address]:
-                    del self._shaking[address]
         secured.settimeout(None)
         return secured
 

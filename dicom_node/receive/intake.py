@@ -14,6 +14,8 @@ from dicom_node import audit, index
 from dicom_node.counters import INSTANCES, RECEIVED_BYTES, STAGE_SECONDS
 from dicom_node.errors import DuplicateInstance, Mismatch, Refused, StoreFull, Unreadable
 from dicom_node.receive.ledger import Ledger
+from dicom_node.receive.recorder import Recorder
+from dicom_node.receive.space import Space
 from dicom_node.receive.store import (
     Folders,
     check_command,
@@ -34,12 +36,17 @@ STAT, ROUTINE = 1, 5
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """A received file (None: nothing came), and what its sender says that it is; no study = any."""
+    """A received file (None: nothing came), and what its sender says that it is; no study = any.
+
+    ``sha256``: its fingerprint, where it was hashed while it came. ``failure``: why it could not be written.
+    """
 
     path: Path | None
     sop_class: str
     sop_uid: str
     study_uid: str = ""
+    sha256: str = ""
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +72,10 @@ class Intake:
         self._ledger = ledger
         self._settings = settings
         self._engine = engine
-        self._client = client
+        self._recorder = Recorder(engine, client)
         self._stir = stir
         self.folders = Folders(settings.node.data_dir.absolute(), settings.node.files)
+        self.space = Space((self.folders.data, self.folders.files), settings.receive.limits)
 
     def store(self, handed: Handed, sender: Sender) -> int:
         """Check, make durable, remember, answer: a C-STORE status, PS3.4 table B.2-1."""
@@ -108,6 +116,8 @@ class Intake:
         check_command(handed.sop_class, handed.sop_uid)
         if handed.path is None:
             raise Unreadable(handed.sop_uid, "the command announces no data set")
+        if handed.failure or self.space.is_short():
+            raise StoreFull(handed.sop_uid, handed.failure or "the disk is short of space")
         try:
             header = read_header(handed.path, handed.sop_class, handed.sop_uid)
             size = handed.path.stat().st_size
@@ -119,7 +129,7 @@ class Intake:
             raise StoreFull(handed.sop_uid, f"cannot be read back: {error.strerror}") from error
         if handed.study_uid not in ("", header.study_uid):
             raise Mismatch(handed.sop_uid, "the data set is of another study than the request")
-        sha256, kept = keep(handed.path, self.folders.store, handed.sop_uid)
+        sha256, kept = keep(handed.path, self.folders.store, handed.sop_uid, handed.sha256)
         arrival = index.Arrival(
             header.sop_uid,
             header.sop_class,
@@ -137,7 +147,7 @@ class Intake:
         if any(source.stat for source in sources):
             carrier = replace(carrier, priority=STAT)
         try:
-            known = index.accept(self._engine, self._client, arrival, carrier, rules)
+            known = self._recorder.accept(arrival, carrier, rules)
         except index.DATABASE_AWAY as error:
             raise StoreFull(handed.sop_uid, "the database is away or busy") from error
         self._stir(arrival.study_uid)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from dbos import DBOSClient
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, _config, dimse_messages, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
@@ -24,12 +24,13 @@ from dicom_node.counters import ASSOCIATIONS
 from dicom_node.receive.answers import Answers
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.commitment import Commitments
-from dicom_node.receive.contexts import rejected, supported_contexts
+from dicom_node.receive.contexts import Prepared, rejected, supported_contexts
 from dicom_node.receive.door import Doorkeeper, DoorServer
+from dicom_node.receive.incoming import Arrivals
 from dicom_node.receive.intake import ROUTINE, STAT, Handed, Intake, Sender, rules_of
 from dicom_node.receive.ledger import Ledger
 from dicom_node.receive.procedure import ProcedureSteps
-from dicom_node.receive.server import harden
+from dicom_node.receive.server import hardener, release
 from dicom_node.receive.web import Web
 from dicom_node.settings import Settings
 
@@ -38,16 +39,13 @@ LOGGER = logging.getLogger(__name__)
 HIGH_PRIORITY = 1  # PS3.7 table 9.3-1
 
 MAXIMUM_PDU_BYTES = 131072
-MAXIMUM_ASSOCIATIONS = 64
-ACSE_SECONDS, NETWORK_SECONDS, DIMSE_SECONDS = 5, 60, 30
-"""Idle sockets go soon; a scanner may pause between images."""
 
 BUSY_SECONDS = 10.0
 """How long the database may keep a scanner waiting: below the DIMSE time-out of every scanner we know."""
 
 HOUSEKEEPING_SECONDS, AFTER_FAILURE_SECONDS = 0.2, 10.0
 ABANDONED_SECONDS = 3600.0
-"""An unfinished instance to which nothing was added for so long will not be finished."""
+"""An unfinished file to which nothing was added for so long will not be finished."""
 
 
 class Receiver:
@@ -67,12 +65,14 @@ class Receiver:
         self._commitments = Commitments(settings, self._engine, self._carriers.stir)
         self._folders = self._intake.folders
         self._folders.create()
+        self._arrivals = Arrivals(self._folders.incoming, self._intake.space.is_short)
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"
-        tempfile.tempdir = str(self._folders.incoming)
+        dimse_messages.NamedTemporaryFile = self._arrivals.begin  # type: ignore[misc,assignment]
+        tempfile.tempdir = str(self._folders.incoming)  # for what comes through the web
+        self._sweep(0.0)  # nobody can send yet: what lies there was cut off with the last process
         self._server = self._listen()
         self._web = self._listen_web()
-        self._sweep()
         self._threads = [
             threading.Thread(target=self._server.serve_forever, args=(0.2,), daemon=True),
             threading.Thread(target=self._repeat, args=(self._keep_house,), daemon=True),
@@ -115,11 +115,12 @@ class Receiver:
         private = self._settings.receive.private_sop_classes
         entity.supported_contexts = supported_contexts(private)
         entity.maximum_pdu_size = MAXIMUM_PDU_BYTES
-        entity.maximum_associations = MAXIMUM_ASSOCIATIONS
+        limits = self._settings.receive.limits
+        entity.maximum_associations = limits.associations
         entity.require_called_aet = True
-        entity.acse_timeout = ACSE_SECONDS
-        entity.network_timeout = NETWORK_SECONDS
-        entity.dimse_timeout = DIMSE_SECONDS
+        entity.acse_timeout = limits.request_seconds
+        entity.network_timeout = limits.idle_seconds
+        entity.dimse_timeout = limits.dimse_seconds
         answers = Answers(self._engine, self._client)
         steps = ProcedureSteps(self._engine, self._carriers.stir)
         access = self._settings.access
@@ -128,8 +129,10 @@ class Receiver:
         server: DoorServer = entity.make_server(  # type: ignore[assignment]
             (self._settings.receive.host, self._settings.receive.port),
             evt_handlers=[
-                (evt.EVT_CONN_OPEN, harden),
+                (evt.EVT_CONN_OPEN, hardener(limits)),
+                (evt.EVT_CONN_CLOSE, release),
                 (evt.EVT_REQUESTED, Doorkeeper(rules).on_requested),
+                (evt.EVT_REQUESTED, self._intake.space.on_requested),
                 (evt.EVT_ACCEPTED, _on_accepted),
                 (evt.EVT_REJECTED, _on_rejected),
                 (evt.EVT_C_STORE, self._on_c_store),
@@ -143,6 +146,8 @@ class Receiver:
             server_class=DoorServer,  # type: ignore[arg-type]
         )
         server.networks = rules.networks
+        server.limits = limits
+        server.contexts = Prepared(server.contexts)
         return server
 
     def _listen_web(self) -> Web | None:
@@ -152,10 +157,13 @@ class Receiver:
 
     def _on_c_store(self, event: Event) -> int:
         request, association = cast(C_STORE, event.request), event.assoc
+        incoming = self._arrivals.take(event.dataset_path) if event.dataset_path else None
         handed = Handed(
             event.dataset_path,
             str(request.AffectedSOPClassUID or ""),
             str(request.AffectedSOPInstanceUID or ""),
+            sha256=incoming.finish() if incoming else "",
+            failure=incoming.failure if incoming else "",
         )
         priority = STAT if request.Priority == HIGH_PRIORITY else ROUTINE
         carrier = self._carriers.of(association, priority)
@@ -172,19 +180,18 @@ class Receiver:
     def _keep_house(self) -> None:
         """Record what has ended, however it ended, and remove what it left unfinished."""
         self._carriers.keep_house()
-        self._sweep()
+        for _ in range(self._arrivals.sweep()):
+            _log("unfinished instance removed")
+        self._sweep(ABANDONED_SECONDS)
 
-    def _sweep(self) -> None:
-        """Remove unfinished files that nobody can still be writing."""
-        # The order matters: what is listed before nobody is there was left by somebody who has gone.
-        unfinished = list(self._folders.incoming.iterdir())
-        idle = not self._server.active_associations and not (self._web and self._web.is_busy)
+    def _sweep(self, age_seconds: float) -> None:
+        """Remove files that nobody is writing, and to which nothing was added for so long."""
         # Where files are shared, other receivers copy to the same folder.
-        arriving = list(self._folders.arriving.iterdir())
-        for path in (*unfinished, *arriving):
+        ages = {self._folders.incoming: age_seconds, self._folders.arriving: ABANDONED_SECONDS}
+        for path in (path for folder in ages for path in folder.iterdir()):
             with contextlib.suppress(FileNotFoundError):  # finished meanwhile
-                mine = idle and path.parent == self._folders.incoming
-                if mine or time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                old = time.time() - path.stat().st_mtime >= ages[path.parent]
+                if old and not self._arrivals.knows(path):
                     path.unlink()
                     _log("unfinished instance removed")
 

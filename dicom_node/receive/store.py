@@ -14,6 +14,7 @@ import uuid
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
@@ -21,7 +22,6 @@ from pydicom.filereader import data_element_generator
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import InvalidIdentifier, Mismatch, StoreFull, Unreadable
-from dicom_node.study import check_inflated
 
 UID_PATTERN = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
 HEADER_TAGS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
@@ -141,7 +141,12 @@ def _parse(path: Path, sop_uid: str) -> tuple[Dataset, int]:
     """The identifiers, and where the last element ends; values beyond the end are seeked to, not read."""
     with path.open("rb") as file:
         try:
-            check_inflated(path)
+            if transfer_syntax_of(file) == DeflatedExplicitVRLittleEndian.encode():
+                # Not at the top: with it come arrays, for what next to no scanner sends.
+                from dicom_node.study import check_inflated
+
+                check_inflated(path)
+            file.seek(0)
             wanted = [*HEADER_TAGS, "SeriesInstanceUID", "PatientID", *EQUIPMENT_TAGS]
             dataset = dcmread(file, specific_tags=wanted, defer_size=SKIP_BYTES)
         except NOT_DICOM as error:
@@ -149,10 +154,13 @@ def _parse(path: Path, sop_uid: str) -> tuple[Dataset, int]:
         return dataset, file.tell()
 
 
-def keep(path: Path, folder: Path, sop_uid: str) -> tuple[str, Path]:
-    """Make a file durable under its fingerprint in a folder; returns both. Raises StoreFull."""
+def keep(path: Path, folder: Path, sop_uid: str, sha256: str = "") -> tuple[str, Path]:
+    """Make a file durable under its fingerprint, hashed here where it is not known, in a folder.
+
+    Returns both. Raises StoreFull.
+    """
     try:
-        sha256 = fingerprint(path)
+        sha256 = sha256 or fingerprint(path)
         kept = folder / f"{sha256}.dcm"
         if path.stat().st_dev == folder.stat().st_dev:
             with path.open("rb") as file:
@@ -189,19 +197,21 @@ def _copy(path: Path, kept: Path, sha256: str) -> None:
 
 def fingerprint(path: Path) -> str:
     """SHA-256 of the transfer syntax and of all bytes of the data set. Raises OSError."""
-    syntax = b""
     with path.open("rb") as file:
-        file.seek(PREAMBLE_BYTES)
-        meta = data_element_generator(
-            file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != META_GROUP
-        )
-        for element in meta:
-            if element.tag == TRANSFER_SYNTAX_TAG:
-                syntax = bytes(element.value or b"").rstrip(b"\0 ")
-        digest = hashlib.sha256(syntax)
+        digest = hashlib.sha256(transfer_syntax_of(file))
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def transfer_syntax_of(file: BinaryIO) -> bytes:
+    """The transfer syntax of a file meta, b"" where it has none; leaves where the data set begins."""
+    file.seek(PREAMBLE_BYTES)
+    meta = data_element_generator(
+        file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != META_GROUP
+    )
+    found = [bytes(each.value or b"") for each in meta if each.tag == TRANSFER_SYNTAX_TAG]
+    return found[-1].rstrip(b"\0 ") if found else b""
 
 
 def is_intact(path: Path, sha256: str) -> bool:

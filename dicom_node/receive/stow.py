@@ -35,6 +35,9 @@ CLASS_NOT_SUPPORTED, SYNTAX_NOT_SUPPORTED = 0x0122, 0xC122
 OK, ACCEPTED, BAD_REQUEST, CONFLICT, UNSUPPORTED_MEDIA, BUSY = 200, 202, 400, 409, 415, 503
 """PS3.18 table 10.5.3-1."""
 
+LATER = {"Retry-After": "60"}
+"""Seconds, RFC 9110 section 10.2.3: with every 503."""
+
 
 @dataclass(slots=True)
 class _Answer:
@@ -66,9 +69,10 @@ class _Answer:
             module.FailedSOPSequence = failed
         if nameless:
             module.OtherFailuresSequence = nameless
-        return JSONResponse(
-            module.to_json_dict(), self._status(), media_type="application/dicom+json"
-        )
+        status = self._status()
+        headers = LATER if status == BUSY else None
+        content = module.to_json_dict()
+        return JSONResponse(content, status, headers, media_type="application/dicom+json")
 
     def _status(self) -> int:
         statuses = {status for _, _, status in self.parts}
@@ -86,7 +90,6 @@ class Stow:
         self._intake = intake
         self._carriers = carriers
         self._classes = {*map(str, STORAGE), *private}
-        self.open_requests = 0
 
     async def store(self, request: Request) -> Response:
         """Take every part in; its file is durable and in the index before the answer names it stored."""
@@ -98,6 +101,8 @@ class Stow:
             return PlainTextResponse(reason, UNSUPPORTED_MEDIA)
         if not options.get(b"boundary") or (study_uid and not is_uid(study_uid)):
             return PlainTextResponse("no boundary, or no study UID", BAD_REQUEST)
+        if self._intake.space.is_short():
+            return PlainTextResponse("the disk is short of space; try again later", BUSY, LATER)
         carrier = self._carriers.request(ROUTINE)
         sender = Sender(CALLING_AE, request.client.host if request.client else "", carrier)
         answer, complete = _Answer(), False
@@ -105,14 +110,12 @@ class Stow:
             options[b"boundary"],
             lambda path, kind: self._take(_File(path, kind, study_uid), sender, answer),
         )
-        self.open_requests += 1
         try:
             complete = await self._read(request, parts, answer)
         finally:
             if parts.close():
                 answer.add("", "", CANNOT_UNDERSTAND)
             self._carriers.end(carrier, complete)
-            self.open_requests -= 1
         if not answer.parts:
             return PlainTextResponse("the body has no parts", BAD_REQUEST)
         return answer.response()

@@ -56,11 +56,6 @@ class Web:
             target=self._server.run, args=([self._socket],), daemon=True
         )
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether somebody may be writing into the folder of what is being received."""
-        return self._stow.open_requests > 0
-
     def start(self) -> None:
         """Begin to accept."""
         self._thread.start()

@@ -3,6 +3,7 @@
 from dicom_node.settings.access import Access, Caller, Identity, Link, Tls
 from dicom_node.settings.destinations import Destination
 from dicom_node.settings.keeping import Keep
+from dicom_node.settings.limits import Limits
 from dicom_node.settings.observe import Audit, Web
 from dicom_node.settings.parts import (
     LARGEST_MIB,
@@ -29,6 +30,7 @@ __all__ = [
     "Expect",
     "Identity",
     "Keep",
+    "Limits",
     "Link",
     "Match",
     "Node",

@@ -25,9 +25,6 @@ class Web:
     stalled_minutes: float = key(
         30.0, "a stage that runs longer counts as stalled", between(0.1, 10080)
     )
-    free_gib: float = key(
-        5.0, "not ready with less free space in data_dir; a few hundred studies", between(0, 1e6)
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Who sends: [receive], [[peers]]."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dicom_node.settings.access import Link
 from dicom_node.settings.allowed import AE_TITLE, NOT_EMPTY, UIDS, between, key
+from dicom_node.settings.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Receive:
         (), "a manufacturer's own objects: kept, though nothing here reads them", UIDS
     )
     web_port: int = key(0, "STOW-RS (DICOMweb) on the same host; 0 = off", between(0, 65535))
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)

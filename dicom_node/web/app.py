@@ -23,7 +23,7 @@ from dicom_node.settings import Settings
 from dicom_node.web.backlog import backlogs
 from dicom_node.web.gauges import registry
 from dicom_node.web.progress import loads
-from dicom_node.web.readiness import GIB, free_bytes, reasons, workers
+from dicom_node.web.readiness import GIB, reasons, room, workers
 from dicom_node.web.recent import clock, recent
 
 OK, NOT_FOUND, NOT_READY = 200, 404, 503
@@ -115,7 +115,7 @@ class _Window:
             "queues": queues,
             "backlogs": due,
             "workers": workers(self._settings, self._engine),
-            "free_gib": free_bytes(self._settings) / GIB,
+            "free_gib": room(self._settings)[0] / GIB,
         }
 
     def study(self, request: Request) -> Response:

@@ -17,7 +17,7 @@ from dicom_node import __version__, index
 from dicom_node.settings import Settings
 from dicom_node.web.backlog import backlogs
 from dicom_node.web.progress import dead_letters, loads, stalled
-from dicom_node.web.readiness import free_bytes, workers
+from dicom_node.web.readiness import room, workers
 
 PREFIX = "dicom_node_"
 
@@ -48,12 +48,11 @@ class Gauges(Collector):
 
     def _disk(self) -> Iterator[Metric]:
         try:
-            free = free_bytes(self._settings)
+            free, needed = room(self._settings)
         except OSError:
             return
         yield _gauge("free_disk_bytes", "Free space in data_dir", [], [([], free)])
-        wanted = self._settings.web.free_gib * 2**30
-        yield _gauge("wanted_disk_bytes", "Less is too little: web.free_gib", [], [([], wanted)])
+        yield _gauge("wanted_disk_bytes", "Less is too little: receive.limits", [], [([], needed)])
 
     def _work(self) -> Iterator[Metric]:
         now, web = time.time(), self._settings.web

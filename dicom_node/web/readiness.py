@@ -44,9 +44,11 @@ def reasons(settings: Settings, engine: sa.Engine) -> tuple[str, ...]:
     return tuple(found)
 
 
-def free_bytes(settings: Settings) -> int:
-    """Free space where the data are. Raises OSError."""
-    return shutil.disk_usage(settings.node.data_dir).free
+def room(settings: Settings) -> tuple[int, float]:
+    """Bytes that are free where the data are, and how many must stay so. Raises OSError."""
+    folders = settings.node.data_dir, settings.node.files
+    disk = min(map(shutil.disk_usage, folders), key=lambda usage: usage.free)
+    return disk.free, settings.receive.limits.needed_bytes(disk.total)
 
 
 def workers(settings: Settings, engine: sa.Engine) -> tuple[Worker, ...]:
@@ -63,13 +65,13 @@ def workers(settings: Settings, engine: sa.Engine) -> tuple[Worker, ...]:
 def _disk(settings: Settings) -> Iterator[str]:
     where = settings.node.data_dir.absolute()
     try:
-        free_gib = free_bytes(settings) / GIB
+        free, needed = room(settings)
     except OSError as error:
         yield f"disk: {where}: {error.strerror}"
         return
-    if free_gib < settings.web.free_gib:
+    if free < needed:
         yield (
-            f"disk: {free_gib:.1f} GiB free in {where}, less than {settings.web.free_gib:g} (web.free_gib); "
+            f"disk: {free / GIB:.1f} GiB free in {where}, less than {needed / GIB:.1f} (receive.limits); "
             "free some, or move node.data_dir"
         )
 

@@ -1,0 +1,174 @@
+"""Instances on their way to disk: hashed while they come, and answered also where the disk is full.
+
+pynetdicom receives a data set into a file that it gets from ``NamedTemporaryFile``; when that cannot be
+written, its thread dies without an answer, and a file whose sender has gone stays open until the garbage is
+collected. An ``Incoming`` stands in for it: it keeps the failure for the answer, and knows who fills it.
+"""
+
+import hashlib
+import os
+import queue
+import threading
+import uuid
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from dicom_node.receive.store import META_GROUP, transfer_syntax_of
+
+META_LENGTH_AT, META_AT = 140, 144
+"""Where (0002,0000) has its value, and where what it counts begins, PS3.10 section 7.1."""
+
+LARGE_BYTES = 4 << 20
+"""Beyond it a thread of its own hashes: one processor receives while another hashes."""
+
+LOOK_BYTES = 32 << 20
+"""How often free space is looked at within one instance."""
+
+PIECES = 32
+"""Received and not yet hashed, at most: 4 MiB of PDUs."""
+
+
+class Incoming:
+    """One file being received. Written by one thread, then finished by another."""
+
+    def __init__(self, path: Path, is_short: Callable[[], bool]) -> None:
+        self.name = str(path)
+        self.writer = threading.current_thread()
+        self.failure = ""
+        self.file = self  # what pynetdicom flushes
+        self._is_short = is_short
+        self._size = 0
+        self._head: bytes | None = b""
+        self._hash: _Hash | None = None
+        self._descriptor = -1
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            self.failure = error.strerror or type(error).__name__
+
+    def write(self, data: bytes) -> int:
+        """Append; what the disk does not take is dropped, and the instance with it."""
+        if not self.failure:
+            try:
+                self._append(data)
+            except OSError as error:
+                self._fail(error.strerror or type(error).__name__)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def finish(self) -> str:
+        """The fingerprint of what was received; "" where it must be read from the file."""
+        digest, self._hash = self._hash, None
+        return digest.finish() if digest else ""
+
+    def close(self) -> None:
+        """Give the descriptor back; what is still to be hashed is not wanted."""
+        self.finish()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _append(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+        if self._hash is None:
+            self._begin(data)
+        else:
+            self._hash.update(data)
+        before, self._size = self._size, self._size + len(data)
+        if before // LOOK_BYTES < self._size // LOOK_BYTES and self._is_short():
+            self._fail("the disk is short of space")
+        if before < LARGE_BYTES <= self._size and self._hash:
+            self._hash.move()
+
+    def _begin(self, data: bytes) -> None:
+        """Hash from the data set on; one that begins like more file meta is hashed from the file."""
+        if self._head is None:
+            return
+        self._head += data
+        end = META_AT + int.from_bytes(self._head[META_LENGTH_AT:META_AT], "little")
+        if len(self._head) <= max(end, META_AT):
+            return
+        if self._head[end] != META_GROUP:
+            self._hash = _Hash(transfer_syntax_of(BytesIO(self._head)))
+            self._hash.update(self._head[end:])
+        self._head = None
+
+    def _fail(self, reason: str) -> None:
+        """Keep the reason, and give the space back at once."""
+        self.failure = reason
+        self.finish()
+        os.ftruncate(self._descriptor, 0)
+
+
+class _Hash:
+    """A SHA-256 that a thread of its own takes over when there is much to hash."""
+
+    def __init__(self, begin: bytes) -> None:
+        self._digest = hashlib.sha256(begin)
+        self._pieces: queue.Queue[bytes | None] = queue.Queue(PIECES)
+        self._thread: threading.Thread | None = None
+
+    def update(self, data: bytes) -> None:
+        if self._thread:
+            self._pieces.put(data)
+        else:
+            self._digest.update(data)
+
+    def move(self) -> None:
+        """From now on in another thread."""
+        self._thread = threading.Thread(target=self._run, name="hash", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> str:
+        if self._thread:
+            self._pieces.put(None)
+            self._thread.join()
+        return self._digest.hexdigest()
+
+    def _run(self) -> None:
+        while (piece := self._pieces.get()) is not None:
+            self._digest.update(piece)
+
+
+class Arrivals:
+    """The files being received by this process, by path. Used by many threads at once."""
+
+    def __init__(self, folder: Path, is_short: Callable[[], bool]) -> None:
+        self._folder = folder
+        self._is_short = is_short
+        self._open: dict[str, Incoming] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, **_options: Any) -> Incoming:
+        """A new file; stands in for ``NamedTemporaryFile`` and takes its arguments."""
+        incoming = Incoming(self._folder / f"{uuid.uuid4().hex}.dcm", self._is_short)
+        with self._lock:
+            self._open[incoming.name] = incoming
+        return incoming
+
+    def take(self, path: Path) -> Incoming | None:
+        """A file that has come whole: from now on the caller's; None when it was swept away."""
+        with self._lock:
+            return self._open.pop(str(path), None)
+
+    def knows(self, path: Path) -> bool:
+        """Whether a file is being received."""
+        with self._lock:
+            return str(path) in self._open
+
+    def sweep(self) -> int:
+        """Remove what was left by threads that have ended; how many."""
+        with self._lock:
+            left = [each for each in self._open.values() if not each.writer.is_alive()]
+            for each in left:
+                del self._open[each.name]
+        for each in left:
+            each.close()
+            Path(each.name).unlink(missing_ok=True)
+        return len(left)
