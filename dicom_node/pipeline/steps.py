@@ -149,11 +149,17 @@ class Steps:
                 refused = {}
                 due = self._record(study_uid, generation, made, folder)
                 fields["objects"] = [item.kind for item in made]
+                cautions = _caution(study_uid, generation, made)
             if fault:
                 raise fault
         if refused:
             return refused | {"seconds": fields["seconds"]}
-        return {"objects": len(made), "due": due, "seconds": fields["seconds"]}
+        return {
+            "objects": len(made),
+            "due": due,
+            "cautions": cautions,
+            "seconds": fields["seconds"],
+        }
 
     def answer(
         self, study_uid: str, generation: int, grounds: Sequence[Sequence[str]]
@@ -296,6 +302,15 @@ class Steps:
 
     def _answers(self, study_uid: str, generation: int) -> Path:
         return self._data / "answers" / study_uid / str(generation)
+
+
+def _caution(study_uid: str, generation: int, made: Sequence[Written]) -> list[str]:
+    """Say once which viewers will not show what was made; returns the sentences."""
+    cautions = list(dict.fromkeys(text for item in made for text in item.cautions))
+    for caution in cautions:
+        what = {"study": study_uid, "generation": generation, "caution": caution}
+        LOGGER.warning("not shown by every viewer", extra={"fields": what})
+    return cautions
 
 
 def _refused(grounds: Sequence[Ground]) -> dict[str, Any]:
