@@ -107,6 +107,15 @@ def test_calipers_can_be_drawn_and_are_as_long(case: Case) -> None:
         assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID in uids
 
 
+def test_the_scanner_stays_what_scanned(case: Case) -> None:
+    for kind in ("companion", "segmentation", "measurements"):
+        first, ours, *_ = case.read(kind).ContributingEquipmentSequence
+        assert first.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Acquisition Equipment"
+        assert first.ManufacturerModelName == "stand-in scanner"
+        assert ours.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Processing Equipment"
+        assert "DeviceUID" in ours
+
+
 def test_it_is_another_segmentation_than_that_on_the_source(case: Case, tmp_path: Path) -> None:
     plain = (Destination("plain", objects=("SEG",)),)
     (other,) = write_objects(case.study, [case.outcome], tmp_path, plain)
