@@ -60,6 +60,8 @@ class Job:
     code: str = ""
     checked: str = ""
     """How many of the objects made conform, and why the others do not."""
+    cautions: tuple[str, ...] = ()
+    """Which viewers will not show them rightly, and what helps."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types, in the order of a table's columns."""
@@ -265,6 +267,7 @@ class Memory:
             index.evidence_of(self.engine, study_uid, generation),
             _code(mine),
             self._checked(study_uid, generation),
+            tuple(text for run in mine for text in _said(run, "cautions") or ()),
         )
 
     def _checked(self, study_uid: str, generation: int) -> str:

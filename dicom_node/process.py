@@ -35,13 +35,17 @@ UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one study: its folder, the objects written, the reasons of what was refused."""
+    """What became of one study: its folder, the objects written, the reasons of what was refused.
+
+    cautions  which viewers will not show the objects rightly.
+    """
 
     study_uid: str
     folder: Path
     objects: tuple[str, ...]
     reasons: tuple[str, ...]
     is_analyzed: bool
+    cautions: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         status = "analyzed" if self.is_analyzed else "refused"
@@ -51,6 +55,7 @@ class Verdict:
             "folder": str(self.folder),
             "objects": list(self.objects),
             "reasons": list(self.reasons),
+            "cautions": list(self.cautions),
         }
 
 
@@ -77,6 +82,8 @@ def process(paths: Sequence[Path], out: Path, settings: Settings) -> int:
     for verdict in verdicts:
         for reason in verdict.reasons:
             console.print(f"[yellow]refused[/] {verdict.study_uid}: {escape(reason)}")
+        for caution in verdict.cautions:
+            console.print(f"[yellow]caution[/] {verdict.study_uid}: {escape(caution)}")
         for name in verdict.objects:
             console.print(f"wrote {escape(str(verdict.folder / name))}")
     _write_summary(out, verdicts, unreadable)
@@ -166,7 +173,8 @@ class _Bench:
             return self._answer(study_uid, instances, [ground], folder)
         write_page(study, outcomes, folder)
         names = tuple(item.path.name for item in written)
-        return Verdict(study_uid, folder, names, tuple(reasons), True)
+        cautions = tuple(dict.fromkeys(text for item in written for text in item.cautions))
+        return Verdict(study_uid, folder, names, tuple(reasons), True, cautions)
 
     def _answer(
         self,

@@ -37,6 +37,8 @@ def print_job(job: Any) -> None:
     lines |= {word: f"{seconds:.1f} s" for word, seconds in job.seconds.items()}
     if job.checked:
         lines["checked"] = job.checked
+    if job.cautions:
+        lines["caution"] = "; ".join(job.cautions)
     for item in job.deliveries:
         count = f"{item.acknowledged} of {item.objects} objects, {item.attempts} attempts"
         lines[f"to {item.destination}"] = f"{item.status}: {count} {item.delivered_at}".strip()

@@ -133,10 +133,10 @@ def test_an_undelivered_generation_is_superseded(engine: sa.Engine) -> None:
     assert due(engine, 0) == ["1.2"]
     earlier = index.earlier_results(engine, "1.2.3", 2)
     assert [(each.generation, each.sop_uid, each.acknowledged) for each in earlier] == [
-        (1, "1.2", False),
-        (1, "2.1", False),
-        (0, "1.1", True),
-        (0, "1.2", False),
+        (1, "1.2", ()),
+        (1, "2.1", ()),
+        (0, "1.1", ("pacs",)),
+        (0, "1.2", ()),
     ]
     assert index.earlier_results(engine, "1.2.3", 0) == ()
 

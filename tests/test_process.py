@@ -1,13 +1,18 @@
 """process, before any analysis: which files are instances of which study, and what the others are."""
 
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.config import disable_value_validation
 
-from dicom_node.process import find_studies
+from dicom_node.process import find_studies, process
+from dicom_node.scanner import Style, write_study
+from dicom_node.settings import Node, Settings
+from models.scan import Geometry, Scan
 from tests.conftest import make_study
 
 
@@ -44,3 +49,22 @@ def test_hostile_files_are_taken_or_refused_with_a_reason() -> None:
     studies, unreadable = find_studies([folder])
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(map(len, studies.values())) + len(unreadable) == len(files) > 100
+
+
+def test_viewers_that_will_not_show_the_layers_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two layers on 201 frames of 6 x 6 pixels: too many for one viewer, no whole bytes for the other."""
+    shape = (201, 6, 6)
+    geometry = Geometry("measured", "measured", "measured")
+    affine = np.diag([0.5, 0.5, 0.5, 1.0])[[2, 1, 0, 3]]
+    gray = np.random.default_rng(0).integers(1, 255, (1, *shape)).astype(np.float32)
+    scan = Scan(gray, ("b-mode",), ("1",), np.ones(shape, bool), affine, geometry)
+    paths = write_study(scan, tmp_path / "in", Style())
+    settings = Settings(node=Node(analyses=("tests.plain_analysis:analysis",)))
+    assert process(paths, tmp_path / "out", settings) == 0
+    (study,) = json.loads((tmp_path / "out" / "findings.json").read_text())["studies"]
+    weasis, ohif = study["cautions"]
+    assert weasis.startswith("Segmentation of 402 frames: Weasis")
+    assert ohif.startswith("Segmentation of 6 x 6 pixels: OHIF")
+    assert ohif in capsys.readouterr().err

@@ -25,6 +25,7 @@ from pynetdicom import AE, StoragePresentationContexts, build_context
 from pynetdicom.association import Association
 from pynetdicom.sop_class import ModalityWorklistInformationFind, Verification
 
+from dicom_node.conformance.network import CLASSES
 from dicom_node.receive.contexts import RETIRED, STORAGE
 from tests.conftest import wait_for
 from tests.test_receive import make_instance
@@ -154,6 +155,17 @@ def test_a_private_object_is_kept_where_the_site_says_so(node: Listening) -> Non
     assert association.send_c_store(instance).Status == 0x0000
     association.release()
     wait_for(lambda: node.events("received", "EPIQ"), "it in the log")
+
+
+def test_whatever_this_program_writes_is_kept_when_it_comes_back(node: Listening) -> None:
+    classes = {str(uid) for uids in CLASSES.values() for uid in uids}
+    association = node.associate(
+        "RETURN", [(uid, [ExplicitVRLittleEndian]) for uid in sorted(classes)]
+    )
+    for uid in classes:
+        assert association.send_c_store(make_instance(SOPClassUID=uid)).Status == 0x0000, uid
+    association.release()
+    assert node.events("contexts rejected", "RETURN") == []
 
 
 def test_a_full_list_is_taken_and_every_refusal_told_once(node: Listening) -> None:

@@ -183,6 +183,28 @@ def test_a_dirty_header_becomes_a_clean_object(tmp_path, form):
         assert dataset.ContentDate.isdigit()
 
 
+@pytest.mark.parametrize(
+    ("character_set", "name", "description"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう", "腰部 超音波"),
+        (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎", "腰部"),
+        ("ISO_IR 127", "قباني^لنزار", "ظهر"),
+    ],
+)
+def test_names_in_any_letters_come_back_as_they_were(
+    tmp_path: Path, character_set: str | list[str], name: str, description: str
+) -> None:
+    def write_down(dataset: Dataset) -> None:
+        dataset.SpecificCharacterSet = character_set
+        dataset.PatientName, dataset.StudyDescription = name, description
+
+    _, _, written = write(tmp_path, Request(Style(form="multiframe"), edit=write_down))
+    for item in written.values():
+        dataset = dcmread(item.path)
+        assert dataset.SpecificCharacterSet == "ISO_IR 192"
+        assert (str(dataset.PatientName), dataset.StudyDescription) == (name, description)
+
+
 def test_only_what_is_not_allowed_is_changed():
     source = Dataset()
     with disable_value_validation():

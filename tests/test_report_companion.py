@@ -55,7 +55,8 @@ def test_every_slice_becomes_an_image_of_square_pixels(case: Case) -> None:
         assert image.SOPClassUID == "1.2.840.10008.5.1.4.1.1.6.1"
         assert image.ImageType[:2] == ["DERIVED", "SECONDARY"]
         assert image.PixelSpacing == [0.2, 0.2]
-        assert (image.Rows, image.Columns) == (SHAPE[1], -(-SHAPE[2] * 25 // 20))
+        # 37 and 41.25 of them, and up to the next four.
+        assert (image.Rows, image.Columns) == (40, 44)
         (reference,) = image.SourceImageSequence
         assert reference.ReferencedSOPInstanceUID == source.SOPInstanceUID
         assert reference.ReferencedFrameNumber == number
@@ -86,7 +87,10 @@ def test_the_mask_lies_on_the_images_where_it_lay_on_the_source(case: Case) -> N
         number = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
         labels = case.outcome.findings.segmentation.labelmap[places[image.SOPInstanceUID]]
         columns = np.floor((np.arange(mask.Columns) + 0.5) * 0.2 / 0.25).astype(int)
-        assert np.array_equal(frame > 0, labels[:, columns.clip(max=SHAPE[2] - 1)] == number)
+        rows, inside = slice(0, SHAPE[1]), columns < SHAPE[2]
+        assert np.array_equal(frame[rows, inside] > 0, labels[:, columns[inside]] == number)
+        assert not frame[SHAPE[1] :].any()
+        assert not frame[:, ~inside].any()
 
 
 def test_calipers_can_be_drawn_and_are_as_long(case: Case) -> None:
@@ -101,6 +105,15 @@ def test_calipers_can_be_drawn_and_are_as_long(case: Case) -> None:
         assert number.MeasuredValueSequence[0].NumericValue == pytest.approx(length_mm, abs=1e-3)
         (image,) = line.ContentSequence
         assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID in uids
+
+
+def test_the_scanner_stays_what_scanned(case: Case) -> None:
+    for kind in ("companion", "segmentation", "measurements"):
+        first, ours, *_ = case.read(kind).ContributingEquipmentSequence
+        assert first.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Acquisition Equipment"
+        assert first.ManufacturerModelName == "stand-in scanner"
+        assert ours.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Processing Equipment"
+        assert "DeviceUID" in ours
 
 
 def test_it_is_another_segmentation_than_that_on_the_source(case: Case, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from dicom_node import index
 from dicom_node.cli import app
 from dicom_node.migrations import migrate
 from dicom_node.pseudonyms import open_pseudonyms
+from dicom_node.role import WHOLE
 from dicom_node.settings import Limits, Node, Receive, Settings, Web
 from dicom_node.web import Web as WebServer
 from tests.conftest import (
@@ -300,12 +301,12 @@ def test_readiness_names_disk_database_and_what_never_started(tmp_path: Path) ->
         assert (status, "Not ready" in page, "receive.limits" in page) == (200, True, True)
         migrate(settings.node.database_url)
         assert [reason.partition(";")[0] for reason in watched.reasons()[1:]] == [
-            f"role {role}: never started" for role in ("receive", "work", "infer")
+            f"role {role}: never started" for role in ("receive", "work", "deliver", "infer")
         ]
         assert "No study has been received yet." in watched.get("/")[1]
         engine = index.open_engine(settings.node.database_url)
-        for role in ("receive", "work", "infer"):
-            index.begin_heartbeat(engine, f"us-node-1:{role}", role)
+        for role in WHOLE:
+            index.begin_heartbeat(engine, f"us-node-1:{role.split('+', 1)[0]}", role)
         assert len(watched.reasons()) == 1  # the disk alone
         with engine.begin() as connection:
             connection.execute(

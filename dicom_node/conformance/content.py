@@ -40,7 +40,7 @@ TREES = {
 1 | HAS OBS CONTEXT | TEXT | 121014 DCM Device Observer Manufacturer | dicom-node
 1 | HAS OBS CONTEXT | TEXT | 121015 DCM Device Observer Model Name | analysis
 1 | HAS OBS CONTEXT | TEXT | 121016 DCM Device Observer Serial Number | last digits of the Device UID
-1 | HAS CONCEPT MOD | CODE | 121058 DCM Procedure reported | 16310003 SCT Diagnostic ultrasonography
+1 | HAS CONCEPT MOD | CODE | 121058 DCM Procedure reported | 363679005 SCT Imaging procedure
 1 | CONTAINS | CONTAINER | 111028 DCM Image Library |
 2 | CONTAINS | CONTAINER | 126200 DCM Image Library Group |
 3 | CONTAINS | IMAGE | 260753009 SCT Source | each source instance

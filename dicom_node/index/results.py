@@ -34,7 +34,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """A result of an earlier generation; ``acknowledged``: whether a destination has it."""
+    """A result of an earlier generation; ``acknowledged``: the names of the destinations that have it."""
 
     generation: int
     analysis: str
@@ -43,7 +43,7 @@ class Earlier:
     sop_class: str
     sop_uid: str
     path: str
-    acknowledged: bool
+    acknowledged: tuple[str, ...]
 
 
 CONFORMS = "conforms"
@@ -117,15 +117,30 @@ def earlier_results(engine: sa.Engine, study_uid: str, generation: int) -> tuple
         deliveries.c.sop_uid == results.c.sop_uid, deliveries.c.status == SUPERSEDED
     )
     query = (
-        sa.select(results, delivered.label("acknowledged"))
+        sa.select(results)
         .where(results.c.study_uid == study_uid, results.c.generation < generation)
         .where(delivered | ~withdrawn)
         .order_by(results.c.generation.desc(), results.c.made_at, results.c.sop_uid)
     )
+    having = sa.select(deliveries.c.sop_uid, deliveries.c.destination).where(
+        deliveries.c.delivered_at.is_not(None),
+        deliveries.c.sop_uid.in_(
+            sa.select(results.c.sop_uid).where(results.c.study_uid == study_uid)
+        ),
+    )
+    names = [item.name for item in fields(Earlier) if item.name != "acknowledged"]
     with engine.connect() as connection:
         rows = connection.execute(query).all()
-    names = [item.name for item in fields(Earlier)]
-    return tuple(Earlier(**{name: getattr(row, name) for name in names}) for row in rows)
+        has: dict[str, list[str]] = {}
+        for sop_uid, destination in connection.execute(having.order_by(deliveries.c.destination)):
+            has.setdefault(sop_uid, []).append(destination)
+    return tuple(
+        Earlier(
+            **{name: getattr(row, name) for name in names},
+            acknowledged=tuple(has.get(row.sop_uid, ())),
+        )
+        for row in rows
+    )
 
 
 def results_due(

@@ -177,11 +177,17 @@ class Steps:
                 refused = {}
                 due = self._record(study_uid, generation, made, folder)
                 fields["objects"] = [item.kind for item in made]
+                cautions = _caution(study_uid, generation, made)
             if fault:
                 raise fault
         if refused:
             return refused | {"seconds": fields["seconds"]}
-        return {"objects": len(made), "due": due, "seconds": fields["seconds"]}
+        return {
+            "objects": len(made),
+            "due": due,
+            "cautions": cautions,
+            "seconds": fields["seconds"],
+        }
 
     def answer(
         self, study_uid: str, generation: int, grounds: Sequence[Sequence[str]]
@@ -238,15 +244,19 @@ class Steps:
         with self._engine.connect() as connection:
             return bool(connection.scalar(sa.select(query)))
 
-    def _earlier_reports(self, study_uid: str, generation: int) -> list[Path]:
-        """The documents of the latest earlier generation of which an archive has any.
+    def _earlier_reports(self, study_uid: str, generation: int) -> dict[str, list[Path]]:
+        """By destination, the documents of the latest earlier generation of which it has any.
 
-        What none has yet, none will have: it is superseded when this generation is recorded.
+        What it has not yet, it will not have: it is superseded when this generation is recorded.
         """
         found = index.earlier_results(self._engine, study_uid, generation)
-        documents = [item for item in found if item.kind in REPORTS and item.acknowledged]
-        latest = max((item.generation for item in documents), default=0)
-        return [self._data / item.path for item in documents if item.generation == latest]
+        documents = [item for item in found if item.kind in REPORTS]
+        earlier: dict[str, list[Path]] = {}
+        for name in {name for item in documents for name in item.acknowledged}:
+            theirs = [item for item in documents if name in item.acknowledged]
+            latest = max(item.generation for item in theirs)
+            earlier[name] = [self._data / each.path for each in theirs if each.generation == latest]
+        return earlier
 
     def _record(
         self, study_uid: str, generation: int, made: Sequence[Written], folder: Path
@@ -363,6 +373,15 @@ class Steps:
 
     def _answers(self, study_uid: str, generation: int) -> Path:
         return self._data / "answers" / study_uid / str(generation)
+
+
+def _caution(study_uid: str, generation: int, made: Sequence[Written]) -> list[str]:
+    """Say once which viewers will not show what was made; returns the sentences."""
+    cautions = list(dict.fromkeys(text for item in made for text in item.cautions))
+    for caution in cautions:
+        what = {"study": study_uid, "generation": generation, "caution": caution}
+        LOGGER.warning("not shown by every viewer", extra={"fields": what})
+    return cautions
 
 
 def _refused(grounds: Sequence[Ground]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pynetdicom import build_context, register_uid
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    LabelMapSegmentationStorage,
     ModalityPerformedProcedureStep,
     ModalityWorklistInformationFind,
     StorageCommitmentPushModel,
@@ -41,6 +42,8 @@ STORAGE = (
     uid.Comprehensive3DSRStorage,
     uid.SegmentationStorage,
     uid.ParametricMapStorage,
+    LabelMapSegmentationStorage,
+    uid.EncapsulatedPDFStorage,
 )
 
 TRANSFER_SYNTAXES = (

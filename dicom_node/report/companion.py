@@ -4,10 +4,12 @@ For viewers that lay no result over a multi-frame object. The segmentation, maps
 destination refer to these images in place of the source, which these images name.
 """
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from highdicom import ContributingEquipment
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
@@ -17,10 +19,10 @@ from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ReportError
 from dicom_node.report.equipment import pin_times
-from dicom_node.report.header import CHARACTER_SET, carry_identity, clean_header
+from dicom_node.report.header import CHARACTER_SET, EQUIPMENT, carry_identity, clean_header
 from dicom_node.report.origin import Origin
 from dicom_node.report.proxy import place
-from dicom_node.report.references import source_items
+from dicom_node.report.references import known_class, source_items
 from dicom_node.report.square import Grid, square_findings, square_grid, square_scan
 from dicom_node.study import Acquisition, Source, SourceFrame
 
@@ -45,14 +47,32 @@ def square_origin(origin: Origin) -> Origin:
 
 
 def refer_to_companions(squared: Origin, companions: list[Dataset], paths: list[Path]) -> Origin:
-    """The outcome on square pixels with the written images as its only source."""
+    """The outcome on square pixels with the written images as its only source; the scanner stays."""
     frames = tuple(SourceFrame(number, None) for number in range(len(companions)))
     return replace(
         squared,
         acquisition=Acquisition(squared.acquisition.scan, (Source(tuple(paths), frames),)),
         raw=(tuple(companions),),
-        headers=(tuple(clean_header(item) for item in companions),),
+        headers=(tuple(_scanned(clean_header(item), squared.header) for item in companions),),
     )
+
+
+def _scanned(header: Dataset, source: Dataset) -> Dataset:
+    """A header with the equipment of the source, which is what objects name as that of their acquisition."""
+    for keyword in EQUIPMENT:
+        header.pop(keyword, None)
+        if keyword in source:
+            setattr(header, keyword, source[keyword].value)
+    return header
+
+
+def _equipment(origin: Origin, own: list[Dataset]) -> list[Dataset]:
+    """The scanner before the program, as in the other objects; a scanner without a name is left out."""
+    if not origin.header.Manufacturer:
+        return own
+    known = deepcopy(origin.header)
+    known.SOPClassUID = known_class(origin)
+    return [ContributingEquipment.for_image_acquisition(known), *own]
 
 
 def build_companion(origin: Origin, pixels: NDArray[np.uint8], position: int) -> Dataset:
@@ -76,7 +96,7 @@ def build_companion(origin: Origin, pixels: NDArray[np.uint8], position: int) ->
     result.ManufacturerModelName = named["manufacturer_model_name"]
     result.SoftwareVersions = named["software_versions"]
     result.DeviceSerialNumber = named["device_serial_number"]
-    result.ContributingEquipmentSequence = named["contributing_equipment"]
+    result.ContributingEquipmentSequence = _equipment(origin, named["contributing_equipment"])
     result.ContentDate, result.ContentTime = origin.identity.date, origin.identity.time
     result.ImageType = ["DERIVED", "SECONDARY"]
     result.BodyPartExamined = "LSPINE"

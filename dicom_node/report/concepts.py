@@ -26,7 +26,7 @@ PERCENT, NO_UNITS = codes.UCUM.Percent, codes.UCUM.NoUnits
 MILLIMETER = Concept("mm", "UCUM", "mm")
 PROBABILITY = codes.DCM.Probability
 LUMBAR_REGION = codes.SCT.LumbarRegion
-PROCEDURES = {"US": codes.SCT.DiagnosticUltrasonography, "MR": codes.cid29.MagneticResonance}
+PROCEDURES = {"US": codes.SCT.ImagingProcedure, "MR": codes.LN.MRIUnspecifiedBodyRegion}
 
 LOGIT = _own("logit", "Logit")
 REFUSAL_REPORT = _own("refusal", "Analysis not performed")

@@ -59,6 +59,16 @@ PATIENT_AND_STUDY = [
 ]
 """What every object of a study says alike (PS3.3 C.7.1, C.7.2)."""
 
+EQUIPMENT = [
+    "Manufacturer",
+    "ManufacturerModelName",
+    "SoftwareVersions",
+    "DeviceSerialNumber",
+    "InstitutionName",
+    "StationName",
+]
+"""What scanned (PS3.3 C.7.5.1)."""
+
 IDENTIFIERS = [
     "SOPClassUID",
     "SOPInstanceUID",

@@ -13,6 +13,7 @@ from pydicom.uid import UID
 
 from dicom_node.errors import NotConformant
 from dicom_node.report import concepts
+from dicom_node.report.cautions import cautions_of
 from dicom_node.report.check import Known, Outgoing, judge
 from dicom_node.report.companion import (
     build_companion,
@@ -40,6 +41,7 @@ class Written:
 
     due      names of the destinations that are to get it.
     verdict  why it may not leave the node; "" where it may.
+    cautions  which viewers will not show it rightly.
     """
 
     kind: str
@@ -51,6 +53,7 @@ class Written:
     sha256: str
     due: tuple[str, ...] = ()
     verdict: str = ""
+    cautions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,7 @@ class _Desk:
             hashlib.sha256(path.read_bytes()).hexdigest(),
             due,
             verdict,
+            cautions_of(dataset),
         )
 
     def _known(self) -> Known:

@@ -1,11 +1,13 @@
 """Predecessors: a report of a later generation names the reports that it takes the place of.
 
 PS3.3 C.17.2, Predecessor Documents Sequence; all are of the same study. A Segmentation or a map has no such
-attribute: they are superseded with the report that refers to them.
+attribute: they are superseded with the report that refers to them. An archive that was down lacks what
+another has, so each destination's report names what that destination has.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,29 +21,58 @@ DOCUMENTS = ("measurements", "refusal")
 """Kinds that have predecessors."""
 
 
-def follow(written: Sequence[Written], earlier: Sequence[Path]) -> tuple[Written, ...]:
-    """Let the written reports of one generation name those of the one before, ``earlier``, that they replace.
+def follow(
+    written: Sequence[Written], earlier: Mapping[str, Sequence[Path]]
+) -> tuple[Written, ...]:
+    """Let the written reports name those that they replace, ``earlier`` by destination.
 
     A report that says what an earlier one says stays that document, with its UID and its predecessors: it is
-    not sent again. Any other gets a UID of its own. An earlier report whose file is gone cannot be named.
+    not sent again. Any other gets a UID of its own, one for each choice of predecessors, and a file of its
+    own after the first. An earlier report whose file is gone cannot be named.
     """
     reports = {item: dcmread(item.path) for item in written if item.kind in DOCUMENTS}
-    _name_predecessors(list(reports.values()), [dcmread(path) for path in earlier if path.exists()])
-    for report, item in zip(reports.values(), reports, strict=True):
-        if report.SOPInstanceUID != item.sop_instance_uid:
-            report.save_as(item.path, enforce_file_format=True)
-    return tuple(_as_saved(item, reports.get(item)) for item in written)
+    made: dict[Written, dict[str, tuple[Dataset, list[str]]]] = {item: {} for item in reports}
+    for names, paths in _alike(reports, earlier).items():
+        mine = {item: deepcopy(report) for item, report in reports.items() if set(item.due) & names}
+        _name_predecessors(list(mine.values()), [dcmread(path) for path in paths])
+        for item, report in mine.items():
+            _, due = made[item].setdefault(str(report.SOPInstanceUID), (report, []))
+            due += [name for name in item.due if name in names]
+    followed: list[Written] = []
+    for item in written:
+        followed += _save(item, list(made[item].values())) if made.get(item) else [item]
+    return tuple(followed)
 
 
-def _as_saved(item: Written, report: Dataset | None) -> Written:
-    if report is None or report.SOPInstanceUID == item.sop_instance_uid:
-        return item
-    return replace(
-        item,
-        sop_instance_uid=str(report.SOPInstanceUID),
-        sha256=hashlib.sha256(item.path.read_bytes()).hexdigest(),
-        verdict=item.verdict or judge_form(item.path),
-    )
+def _alike(
+    reports: Iterable[Written], earlier: Mapping[str, Sequence[Path]]
+) -> dict[frozenset[str], list[Path]]:
+    """The destinations of reports that have the same earlier ones, and these, in a fixed order."""
+    groups: dict[tuple[Path, ...], list[str]] = {}
+    for name in sorted({name for item in reports for name in item.due}):
+        theirs = tuple(path for path in earlier.get(name, ()) if path.exists())
+        groups.setdefault(theirs, []).append(name)
+    return {frozenset(names): list(paths) for paths, names in groups.items()}
+
+
+def _save(item: Written, variants: Sequence[tuple[Dataset, list[str]]]) -> Iterator[Written]:
+    """The variants of one report as files, first the one that is as it was written, if there is one."""
+    ordered = sorted(variants, key=lambda made: made[0].SOPInstanceUID != item.sop_instance_uid)
+    for number, (report, due) in enumerate(ordered):
+        if report.SOPInstanceUID == item.sop_instance_uid:
+            yield replace(item, due=tuple(due))
+            continue
+        stem = f"{item.path.stem}-after-{number}" if number else item.path.stem
+        path = item.path.with_stem(stem)
+        report.save_as(path, enforce_file_format=True)
+        yield replace(
+            item,
+            sop_instance_uid=str(report.SOPInstanceUID),
+            path=path,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            due=tuple(due),
+            verdict=item.verdict or judge_form(path),
+        )
 
 
 def _name_predecessors(reports: Sequence[Dataset], earlier: Sequence[Dataset]) -> None:

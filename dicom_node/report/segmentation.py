@@ -12,6 +12,7 @@ from pydicom.sr.codedict import codes
 from dicom_node.errors import ReportError
 from dicom_node.report.concepts import concept, declare_schemes
 from dicom_node.report.equipment import MANUFACTURER, pin_times
+from dicom_node.report.even_length import even_out
 from dicom_node.report.identity import describe_settings
 from dicom_node.report.origin import Origin
 from dicom_node.report.proxy import proxy_source
@@ -42,6 +43,8 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
             **origin.constructor("segmentation", 9000 + 10 * origin.number + 1),
         )
     refer_to_sources(result, origin)
+    if origin.form.seg == "binary" and origin.form.encoding != "j2k":
+        even_out(result)
     pin_times(result, origin.identity)
     declare_schemes(result)
     return result

@@ -12,11 +12,18 @@ from models.scan import Scan
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """Where the new rows and columns lie in those of the scan, in voxel coordinates; its edges stay."""
+    """Where the new rows and columns lie in those of the scan, in voxel coordinates.
+
+    Its upper and left edges stay; at the others up to four rows or columns lie outside the scan.
+    """
 
     rows: NDArray[np.float64]
     columns: NDArray[np.float64]
     spacing_mm: float
+
+
+MULTIPLE = 4
+"""Of rows and of columns: masks of one bit per pixel then fill whole pairs of bytes (``even_length``)."""
 
 
 def square_grid(scan: Scan) -> Grid:
@@ -25,7 +32,7 @@ def square_grid(scan: Scan) -> Grid:
     spacing_mm = min(row_mm, column_mm)
 
     def places(length: int, own_mm: float) -> NDArray[np.float64]:
-        count = int(np.ceil(length * own_mm / spacing_mm - 1e-6))
+        count = MULTIPLE * int(np.ceil((length * own_mm / spacing_mm - 1e-6) / MULTIPLE))
         return np.asarray((np.arange(count) + 0.5) * spacing_mm / own_mm - 0.5, np.float64)
 
     return Grid(places(scan.shape[1], row_mm), places(scan.shape[2], column_mm), spacing_mm)
@@ -72,10 +79,12 @@ def square_findings(findings: Findings, scan: Scan, grid: Grid) -> Findings:
 
 
 def _nearest(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    """(..., row, column) at the nearest voxels."""
+    """(..., row, column) at the nearest voxels, 0 outside the scan."""
     for axis, places in ((-2, grid.rows), (-1, grid.columns)):
-        at = np.clip(np.floor(places + 0.5).astype(int), 0, array.shape[axis] - 1)
-        array = np.take(array, at, axis=axis)
+        at = np.floor(places + 0.5).astype(int)
+        inside = at < array.shape[axis]
+        array = np.take(array, np.where(inside, at, 0), axis=axis)
+        array = array * (inside[:, None] if axis == -2 else inside)
     return array
 
 

@@ -1,0 +1,64 @@
+"""Which earlier report a report names, where archives have got different ones."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from pydicom import Dataset, dcmread
+
+from dicom_node import index
+from dicom_node.migrations import migrate
+from dicom_node.pipeline.steps import Steps
+from dicom_node.settings import Destination, Node, Settings
+from tests.test_late import identity, predecessors
+
+STUDY = "1.2.3"
+NAMES = ("first", "second")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(node=Node(data_dir=tmp_path), destinations=tuple(map(Destination, NAMES)))
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[sa.Engine]:
+    """A study of one instance, whose file is gone."""
+    migrate(settings.node.database_url)
+    engine = index.open_engine(settings.node.database_url)
+    client = index.open_client(engine)
+    arrival = index.Arrival(
+        "1.2.4", "1.2.5", STUDY, "", "1.2.6", "0" * 64, 1, "store/x", "US", "host"
+    )
+    index.accept(engine, client, arrival, index.Carrier("one", "receive", 5), index.Rules(0, 0))
+    yield engine
+    client.destroy()
+    engine.dispose()
+
+
+def test_each_archive_is_told_of_what_it_has(settings: Settings, engine: sa.Engine) -> None:
+    """The second archive is down during the first generation, and both get the others."""
+    steps = Steps(settings, engine, ())
+
+    def answer(generation: int, *up: str) -> dict[str, Dataset]:
+        """The report that is due at each archive, which those that are up acknowledge."""
+        sentence = f"for the reason of generation {generation}"
+        made = steps.answer(STUDY, generation, [["incomplete", sentence]])
+        assert sorted(made["due"]) == sorted(NAMES)
+        due = {}
+        for name in NAMES:
+            (row,) = index.results_due(engine, STUDY, generation, name)
+            due[name] = dcmread(settings.node.data_dir / row.path)
+            assert due[name].SOPInstanceUID == row.sop_uid
+        for name in up:
+            index.record_delivery(engine, str(due[name].SOPInstanceUID), name, "delivered")
+        return due
+
+    oldest, old, new = answer(0, "first"), answer(1, *NAMES), answer(2, *NAMES)
+    assert predecessors(old["first"]) == [identity(oldest["first"])]
+    assert predecessors(old["second"]) == []
+    for name in NAMES:
+        assert predecessors(new[name]) == [identity(old[name])]
+    made = [*oldest.values(), *old.values(), *new.values()]
+    assert len({report.SOPInstanceUID for report in made}) == 5
