@@ -18,6 +18,7 @@ from rich.table import Table as View
 from models.evaluation import (
     baseline,
     calibration,
+    ceiling,
     figures,
     gate,
     rule_tables,
@@ -105,6 +106,7 @@ def evaluate(plan: Plan, out: Path | None, console: Console) -> dict[str, list[f
     book.tables += [table, calibration.own_table(told)]
     if "segmentation" in plan.parts:
         book.tables += segmentation.tables(cohorts)
+        book.tables.append(_ceiling(plan))
         book.lumbar["simulated people"] = [item.refusal for item in everybody]
         book.pictures |= figures.of_segmentation(segmentation.overlap(everybody))
     for part, add in ADDERS.items():
@@ -136,6 +138,11 @@ def _seeds(plan: Plan, split: Split, number: int, count: int = 0) -> list[int]:
 
 def _processes(plan: Plan, people: int) -> int:
     return plan.processes if people >= MANY_PEOPLE else 1
+
+
+def _ceiling(plan: Plan) -> Table:
+    seeds = [seed for number in plan.cohorts for seed in _seeds(plan, plan.split, number)]
+    return ceiling.table([ceiling.mark(seed, plan.protocol) for seed in seeds])
 
 
 def _shifts(book: Book, plan: Plan) -> None:

@@ -44,12 +44,17 @@ def build_anatomy(seed: int, grid: Grid, factors: Mapping[str, float], lacks: La
         )
     surfaces, echo = build_surfaces(seed, grid, factors, lacks)
     valid = _trapezoid(grid, factors["probe.pad_share"])
+    return Anatomy(surfaces, echo, tissue_between(surfaces, grid), valid)
+
+
+def tissue_between(surfaces_mm: Array, grid: Grid) -> NDArray[np.uint8]:
+    """Layer number between surfaces (7, slice, column), uint8 (slice, row, column); 0 above and below."""
     depth = grid.depth_mm[None, :, None]
     tissue = np.zeros(grid.shape, np.uint8)
-    for surface in surfaces[:-1]:  # counting skips an absent layer, whose surfaces coincide
+    for surface in surfaces_mm[:-1]:  # counting skips an absent layer, whose surfaces coincide
         tissue += depth >= surface[:, None, :]
-    tissue[depth >= surfaces[-1][:, None, :]] = 0
-    return Anatomy(surfaces, echo, tissue, valid)
+    tissue[depth >= surfaces_mm[-1][:, None, :]] = 0
+    return tissue
 
 
 def _trapezoid(grid: Grid, pad_share: float) -> NDArray[np.bool_]:

@@ -53,7 +53,7 @@ def add_interfaces(
         missing = stream(seed, f"interface.missing {NAMES[number]}").uniform()
         if missing < factors["interface.missing_share"]:
             continue
-        line = _interface(seed, grid, anatomy, factors, number)
+        line = interface(seed, grid, anatomy, factors, number)
         _add_line(data, grid, line, factors)
         if number in WITH_TAIL:
             _add_tail(data, grid, line, factors, _tail(seed, grid, NAMES[number]))
@@ -61,7 +61,7 @@ def add_interfaces(
             _repeat_skin(data, grid, anatomy, line, factors)
 
 
-def _interface(
+def interface(
     seed: int, grid: Grid, anatomy: Anatomy, factors: Mapping[str, float], number: int
 ) -> Line:
     generator = stream(seed, f"interface.{NAMES[number]}")

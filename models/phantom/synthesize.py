@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from models.phantom.anatomy import build_anatomy, true_thickness_mm
+from models.phantom.anatomy import Anatomy, build_anatomy, true_thickness_mm
 from models.phantom.bmode import Sweep, render
 from models.phantom.factors import default_effects, draw_factors, pain_latent
 from models.phantom.fan import Fan, bilinear, lay_fan, nearest
@@ -78,20 +78,36 @@ class Phantom:
     factors: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """What is scanned, before there is an image: along the beams of ``fan``, or on the image's own grid."""
+
+    grid: Grid
+    fan: Fan | None
+    factors: dict[str, float]
+    anatomy: Anatomy
+
+
+def body_of(seed: int, request: PhantomRequest) -> Body:
+    """The person of a seed. Raises ValueError, KeyError as ``synthesize`` does."""
+    image = Grid(request.shape, request.spacing_mm)
+    factors = _factors(seed, request)
+    fan = lay_fan(image, factors["probe.radius_mm"]) if request.convex else None
+    grid = fan.beams if fan else image
+    lacks = Lacks(request.absent, request.merged, request.broken)
+    return Body(grid, fan, factors, build_anatomy(seed, grid, factors, lacks))
+
+
 def synthesize(seed: int, request: PhantomRequest) -> Phantom:
     """Simulate one lumbar sweep; the same seed and request give the same volume.
 
     Raises ValueError when the field is too shallow for six layers, KeyError for an unknown factor.
     """
-    image = Grid(request.shape, request.spacing_mm)
-    factors = _factors(seed, request)
+    body = body_of(seed, request)
+    grid, fan, factors, anatomy = body.grid, body.fan, body.factors, body.anatomy
     effects = default_effects() if request.effects is None else request.effects
     latent = pain_latent(factors, effects)
     probability = 1 / (1 + math.exp(-factors["pain.slope"] * latent))
-    fan = lay_fan(image, factors["probe.radius_mm"]) if request.convex else None
-    grid = fan.beams if fan else image
-    lacks = Lacks(request.absent, request.merged, request.broken)
-    anatomy = build_anatomy(seed, grid, factors, lacks)
     channels = {
         "b-mode": render(Sweep(seed, grid, anatomy, factors, scatter(seed, grid, anatomy, factors)))
     }
@@ -104,7 +120,7 @@ def synthesize(seed: int, request: PhantomRequest) -> Phantom:
         labelmap, field = nearest(fan, labelmap), fan.valid
     return Phantom(
         seed,
-        _scan(image, field, factors, channels, request.convex),
+        _scan(Grid(request.shape, request.spacing_mm), field, factors, channels, request.convex),
         labelmap,
         true_thickness_mm(anatomy, grid),
         bool(stream(seed, "pain.label").uniform() < probability),
