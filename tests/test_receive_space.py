@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_written_is_answered(receiver: RunningNode, tmp_pa
 def test_what_is_hashed_while_it_comes_is_what_lies_on_disk(
     receiver: RunningNode, tmp_path: Path
 ) -> None:
-    """A thread of its own hashes large ones; fragments may be empty, and begin like file meta."""
+    """Fragments may be empty, and begin like file meta."""
     line = attack.Target(receiver).associate()
     for mib in (1, 6):
         path = instance(tmp_path, mib)

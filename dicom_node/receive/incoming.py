@@ -7,7 +7,6 @@ collected. An ``Incoming`` stands in for it: it keeps the failure for the answer
 
 import hashlib
 import os
-import queue
 import threading
 import uuid
 from collections.abc import Callable
@@ -20,14 +19,8 @@ from dicom_node.receive.store import META_GROUP, transfer_syntax_of
 META_LENGTH_AT, META_AT = 140, 144
 """Where (0002,0000) has its value, and where what it counts begins, PS3.10 section 7.1."""
 
-LARGE_BYTES = 4 << 20
-"""Beyond it a thread of its own hashes: one processor receives while another hashes."""
-
 LOOK_BYTES = 32 << 20
 """How often free space is looked at within one instance."""
-
-PIECES = 32
-"""Received and not yet hashed, at most: 4 MiB of PDUs."""
 
 
 class Incoming:
@@ -41,7 +34,7 @@ class Incoming:
         self._is_short = is_short
         self._size = 0
         self._head: bytes | None = b""
-        self._hash: _Hash | None = None
+        self._hash: hashlib._Hash | None = None
         self._descriptor = -1
         try:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -62,12 +55,10 @@ class Incoming:
 
     def finish(self) -> str:
         """The fingerprint of what was received; "" where it must be read from the file."""
-        digest, self._hash = self._hash, None
-        return digest.finish() if digest else ""
+        return self._hash.hexdigest() if self._hash else ""
 
     def close(self) -> None:
-        """Give the descriptor back; what is still to be hashed is not wanted."""
-        self.finish()
+        """Give the descriptor back."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -83,8 +74,6 @@ class Incoming:
         before, self._size = self._size, self._size + len(data)
         if before // LOOK_BYTES < self._size // LOOK_BYTES and self._is_short():
             self._fail("the disk is short of space")
-        if before < LARGE_BYTES <= self._size and self._hash:
-            self._hash.move()
 
     def _begin(self, data: bytes) -> None:
         """Hash from the data set on; one that begins like more file meta is hashed from the file."""
@@ -95,45 +84,14 @@ class Incoming:
         if len(self._head) <= max(end, META_AT):
             return
         if self._head[end] != META_GROUP:
-            self._hash = _Hash(transfer_syntax_of(BytesIO(self._head)))
+            self._hash = hashlib.sha256(transfer_syntax_of(BytesIO(self._head)))
             self._hash.update(self._head[end:])
         self._head = None
 
     def _fail(self, reason: str) -> None:
         """Keep the reason, and give the space back at once."""
         self.failure = reason
-        self.finish()
         os.ftruncate(self._descriptor, 0)
-
-
-class _Hash:
-    """A SHA-256 that a thread of its own takes over when there is much to hash."""
-
-    def __init__(self, begin: bytes) -> None:
-        self._digest = hashlib.sha256(begin)
-        self._pieces: queue.Queue[bytes | None] = queue.Queue(PIECES)
-        self._thread: threading.Thread | None = None
-
-    def update(self, data: bytes) -> None:
-        if self._thread:
-            self._pieces.put(data)
-        else:
-            self._digest.update(data)
-
-    def move(self) -> None:
-        """From now on in another thread."""
-        self._thread = threading.Thread(target=self._run, name="hash", daemon=True)
-        self._thread.start()
-
-    def finish(self) -> str:
-        if self._thread:
-            self._pieces.put(None)
-            self._thread.join()
-        return self._digest.hexdigest()
-
-    def _run(self) -> None:
-        while (piece := self._pieces.get()) is not None:
-            self._digest.update(piece)
 
 
 class Arrivals:
