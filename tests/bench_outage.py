@@ -31,6 +31,8 @@ if "dicom_node.role" in sys.orig_argv and "receive" not in sys.orig_argv:
     Worker._begin_anew = lambda self: None
 """
 PATIENCE_SECONDS = 300.0
+OUTAGES = ((60, 1), (3, 4), (3, 4), (120, 1))
+"""Seconds, and how often."""
 
 
 def send_all(node: RunningNode, folder: Path, first_seed: int) -> None:
@@ -115,7 +117,7 @@ def main(as_dbos: bool) -> None:
             start_node(folder, pacs.destination, database=postgres.url) as node,
         ):
             seed, sent = 0, 0
-            for outage, times in ((3, 4), (3, 4), (60, 1), (120, 1)):
+            for outage, times in OUTAGES[:2] if as_dbos else OUTAGES:
                 before = len(node.runs())
                 sender = threading.Thread(target=send_all, args=(node, folder, seed))
                 sender.start()
