@@ -118,7 +118,7 @@ def _work_on(role: str) -> Callable[[Settings, str, threading.Event], Callable[[
         from dicom_node.pipeline import Worker  # not at the top: the receiver needs no highdicom
 
         worker = Worker(settings, name, [QUEUES[word] for word in role.split("+")], stop)
-        _ready(role=role)
+        _ready(role=role.split("+", 1)[0])
 
         def finish() -> None:
             worker.stop()
