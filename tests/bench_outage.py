@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -110,9 +110,13 @@ def main(as_dbos: bool) -> None:
         folder = Path(name)
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
         postgres, pacs = Postgres(programs, Path(data)), Pacs()
+        ends = ExitStack()
+        ends.callback(postgres.stop)
+        ends.callback(pacs.stop)
         (folder / "sitecustomize.py").write_text(AS_DBOS if as_dbos else "")
         os.environ["DICOM_NODE_TEST_SECONDS"] = "0.3"
         with (
+            ends,
             log_of(folder / "log"),
             start_node(folder, pacs.destination, database=postgres.url) as node,
         ):
@@ -136,8 +140,6 @@ def main(as_dbos: bool) -> None:
                 row = (f"{times} x {outage} s", *(f"{each:.1f}" for each in figures), str(repeated))
                 table.add_row(*row)
                 console.print("  ".join(row), "last:", last)
-        pacs.stop()
-        postgres.stop()
         console.print(table)
         log = (folder / "log").read_text()
         console.print(f"longest wait that DBOS announced: {longest_wait(folder / 'log'):.1f} s")
