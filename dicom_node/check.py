@@ -35,6 +35,7 @@ def check(settings: Settings) -> tuple[Check, ...]:
     checks = [
         Check("configuration", True, f"AE title {settings.node.ae_title}; every key is known"),
         *_disk(settings.node.data_dir),
+        *(_disk(settings.node.files) if settings.node.files_dir else ()),
         _database(settings),
         _port(settings),
         *(Check(seen.what, seen.good, seen.sentence) for seen in look(settings)),
@@ -55,7 +56,9 @@ def _disk(data_dir: Path) -> Iterator[Check]:
         with tempfile.TemporaryFile(dir=folder):
             yield Check("data folder", True, f"{data_dir.absolute()} can be written")
     except OSError as error:
-        sentence = f"{folder} cannot be written ({error.strerror}); set node.data_dir or its owner"
+        sentence = (
+            f"{folder} cannot be written ({error.strerror}); name another, or change its owner"
+        )
         yield Check("data folder", False, sentence)
     free = shutil.disk_usage(folder).free
     sentence = f"{free / 1024**3:.1f} GiB free"

@@ -146,7 +146,7 @@ def _work_on(role: str) -> Callable[[Settings, str, threading.Event], Callable[[
         words = role.split("+")
         worker = Worker(settings, name, [QUEUES[word] for word in words], stop)
         keeper = Keeper(settings) if "work" in words else None
-        _ready(role=role)
+        _ready(role=words[0])
 
         def finish() -> int:
             if keeper:

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -31,6 +31,8 @@ if "dicom_node.role" in sys.orig_argv and "receive" not in sys.orig_argv:
     Worker._begin_anew = lambda self: None
 """
 PATIENCE_SECONDS = 300.0
+OUTAGES = ((60, 1), (3, 4), (3, 4), (120, 1))
+"""Seconds, and how often."""
 
 
 def send_all(node: RunningNode, folder: Path, first_seed: int) -> None:
@@ -108,14 +110,18 @@ def main(as_dbos: bool) -> None:
         folder = Path(name)
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]
         postgres, pacs = Postgres(programs, Path(data)), Pacs()
+        ends = ExitStack()
+        ends.callback(postgres.stop)
+        ends.callback(pacs.stop)
         (folder / "sitecustomize.py").write_text(AS_DBOS if as_dbos else "")
         os.environ["DICOM_NODE_TEST_SECONDS"] = "0.3"
         with (
+            ends,
             log_of(folder / "log"),
             start_node(folder, pacs.destination, database=postgres.url) as node,
         ):
             seed, sent = 0, 0
-            for outage, times in ((3, 4), (3, 4), (60, 1), (120, 1)):
+            for outage, times in OUTAGES[:2] if as_dbos else OUTAGES:
                 before = len(node.runs())
                 sender = threading.Thread(target=send_all, args=(node, folder, seed))
                 sender.start()
@@ -134,8 +140,6 @@ def main(as_dbos: bool) -> None:
                 row = (f"{times} x {outage} s", *(f"{each:.1f}" for each in figures), str(repeated))
                 table.add_row(*row)
                 console.print("  ".join(row), "last:", last)
-        pacs.stop()
-        postgres.stop()
         console.print(table)
         log = (folder / "log").read_text()
         console.print(f"longest wait that DBOS announced: {longest_wait(folder / 'log'):.1f} s")

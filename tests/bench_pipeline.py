@@ -28,7 +28,9 @@ from models.analysis import load
 from models.phantom import PhantomRequest, synthesize
 from tests.conftest import ROOT, Pacs, Postgres, RunningNode, make_study, start_node, wait_for
 
-STUDIES, FEW, MANY = 40, 10, 10_000
+STUDIES, FEW, MANY = 20, 10, 10_000
+FIRST = 100_000
+"""Number of the first of the many."""
 ANALYSIS_SECONDS, ANALYSES = 3.0, 12
 PATIENCE_SECONDS = 900.0
 CLOSED = {"wait_seconds": 0.0, "evidence": "", "priority": 5}
@@ -137,10 +139,20 @@ class Bench:
         return (spent - idle * (time.monotonic() - began)) / STUDIES
 
     def fill(self) -> None:
-        """Half of them wait for their time, half for a worker of another version: none shall run."""
-        self.accept(100_000, MANY, index.Rules(1e6, 1e6))
+        """Copies of one study, in the index and in the queue.
+
+        Half of them wait for their time, half for a worker of another version: none shall run.
+        """
+        self.accept(FIRST - 1, 1, index.Rules(1e6, 1e6))
         schema = "" if self.engine.dialect.name == "sqlite" else "dbos."
+        tables = {
+            f"{schema}workflow_status": ("workflow_uuid", ":0:assemble:0"),
+            "studies": ("study_uid", ""),
+            "instances": ("sop_uid", ".1"),
+        }
         with self.engine.begin() as connection:
+            for table, (key, tail) in tables.items():
+                self._copy(connection, table, key, tail)
             connection.execute(
                 sa.text(
                     f"update {schema}workflow_status set status = 'ENQUEUED', queue_name = 'gpu', "
@@ -148,6 +160,29 @@ class Bench:
                     "and substr(workflow_uuid, 10, 1) in ('0', '2', '4', '6', '8')"
                 )
             )
+            for table in tables:
+                connection.execute(sa.text(f"analyze {table}"))
+
+    def _copy(self, connection: sa.Connection, table: str, key: str, tail: str) -> None:
+        schema, _, name = table.rpartition(".")
+        columns = [
+            column["name"]
+            for column in sa.inspect(connection).get_columns(name, schema or None)
+            if column["name"] not in (key, "study_uid") and not column.get("computed")
+        ]
+        uid = "'1.2.' || cast(n as text)"
+        targets, sources = [key, *columns], [f"{uid} || '{tail}'", *columns]
+        if table == "instances":
+            targets, sources = [*targets, "study_uid"], [*sources, uid]
+        connection.execute(
+            sa.text(
+                f"insert into {table} ({', '.join(targets)}) "
+                f"with recursive numbers(n) as (select {FIRST} union all "
+                f"select n + 1 from numbers where n < {FIRST + MANY - 1}) "
+                f"select {', '.join(sources)} from {table}, numbers "
+                f"where {key} = '1.2.{FIRST - 1}{tail}'"
+            )
+        )
 
     def end(self) -> None:
         self.client.destroy()

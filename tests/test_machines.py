@@ -129,7 +129,7 @@ def test_a_lost_machine_and_a_living_one(cluster: Cluster, tmp_path: Path) -> No
     assert len(node.runs()) == 3, "only what the lost machine had in hand runs again"
     assert set(cluster.owners("SUCCESS").values()) == {"b:infer"}
     assert node.rows("select count from rescues") == [(1,)]
-    assert twin.wait(60) == 1
+    assert twin.wait(180) == 1
     assert "a worker called b:infer is running already" in cluster.log("b")
     twin.communicate()
 

@@ -16,7 +16,7 @@ from models.layer import LayerAnalysis
 from models.scan import Scan
 from tests.conftest import Pacs, RunningNode, make_study, start_node, study_uid_of, wait_for
 
-SETTINGS = "[analyze]\ndeadline_seconds = 3.0\nrecycle_studies = 1\n"
+SETTINGS = "[analyze]\ndeadline_seconds = 8.0\nrecycle_studies = 1\n"
 
 
 def the_job(node: RunningNode, study_uid: str) -> jobs.Job:
@@ -45,7 +45,7 @@ def test_what_no_analysis_survives_is_set_aside_and_the_node_goes_on(
     pacs: Pacs, tmp_path: Path
 ) -> None:
     ends = {
-        13: ("did not end within 3 s", "too-slow", 1),
+        13: ("did not end within 8 s", "too-slow", 1),
         17: ("was killed, as happens when memory runs out", "out-of-memory", 2),
         14: ("ran out of memory", "out-of-memory", 2),
     }

@@ -61,7 +61,8 @@ class Watchdog:
                 self._session.execute(sa.text("select 1"))
             except sa.exc.DBAPIError:
                 self._reclaim()
-                lost_session()
+                if not self._stopping.is_set():
+                    lost_session()
                 return
             try:
                 self._look(client)

@@ -85,7 +85,10 @@ class Worker:
             watchdog.watch(self._client, self._begin_anew)
 
     def stop(self) -> None:
-        """Take no more work, and let the steps in hand finish if they do within some seconds."""
+        """Take no more work, and let the steps in hand finish if they do within some seconds.
+
+        The process of the analyses is left at what it does; it ends with this one.
+        """
         self._stopping.set()
         seconds = self._settings.node.drain_seconds
         if self.begins_anew:
@@ -93,7 +96,6 @@ class Worker:
             is_busy = self._analyses.is_busy
             seconds = int(self._settings.analyze.deadline_seconds) if is_busy else 0
         DBOS.destroy(workflow_completion_timeout_sec=seconds)
-        self._analyses.stop()
         self._engine.dispose()
 
     def _begin_anew(self) -> None:
