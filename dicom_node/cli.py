@@ -1,6 +1,5 @@
 """The door: one sub-command per thing a person wants; each is imported only when it is chosen."""
 
-import json
 import logging
 import os
 import sys
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,8 +18,17 @@ from rich.table import Table
 from dicom_node import __version__
 from dicom_node.access.command import app as access
 from dicom_node.errors import NodeError, SettingsError
+from dicom_node.options import (
+    Analysis,
+    AsJson,
+    Config,
+    Encoding,
+    Form,
+    OtherWeights,
+    StudyUid,
+)
 from dicom_node.settings import Settings, load
-from dicom_node.show import print_job, print_json, print_list
+from dicom_node.show import print_done, print_job, print_json, print_list
 
 RESEARCH_USE = "Research use only. Not a medical device."
 app = typer.Typer(
@@ -39,22 +47,6 @@ bundle = typer.Typer(
     help="The segmentation network as a MONAI bundle: export, import.", no_args_is_help=True
 )
 app.add_typer(bundle, name="bundle")
-
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="TOML file, as config/node.toml. Without it: the defaults."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-StudyUid = Annotated[
-    str, typer.Argument(metavar="STUDY", help="Study Instance UID, or its hash as in the log.")
-]
-Form = Literal["enhanced", "enhanced-apex", "multiframe", "frames", "frames-plain"]
-Encoding = Literal["explicit", "implicit", "rle", "jpeg", "jpeg-lossless", "j2k"]
-OtherWeights = Annotated[
-    Path | None,
-    typer.Option(help="Folder of other weights than the shipped.", exists=True, file_okay=False),
-]
-Analysis = Annotated[str, typer.Argument(metavar="ANALYSIS", help="Which analysis: layer.")]
 
 
 def _call(path: str, *arguments: Any, **named: Any) -> Any:
@@ -354,24 +346,20 @@ def jobs_show(study: StudyUid, config: Config = None, as_json: AsJson = False) -
 def jobs_retry(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
     """Run a failed study again from the stage where it failed."""
     settings, study = _named(config, study)
-    _show_done(_call("dicom_node.jobs:retry_job", settings, study), study, as_json)
+    print_done(_call("dicom_node.jobs:retry_job", settings, study), study, as_json)
 
 
 @jobs.command("cancel")
 def jobs_cancel(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
     """Stop the work on a study; what was received is kept."""
     settings, study = _named(config, study)
-    _show_done(_call("dicom_node.jobs:cancel_job", settings, study), study, as_json)
+    print_done(_call("dicom_node.jobs:cancel_job", settings, study), study, as_json)
 
 
 def _named(config: Path | None, study: str) -> tuple[Settings, str]:
     """The settings, and the UID of a study of which the log's hash may have been given."""
     settings = load(config)
     return settings, _call("dicom_node.lookup:study_named", settings, study)
-
-
-def _show_done(sentence: str, study: str, as_json: bool) -> None:
-    typer.echo(json.dumps({"study": study, "done": sentence}) if as_json else sentence)
 
 
 def _version(wanted: bool) -> None:

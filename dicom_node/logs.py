@@ -14,6 +14,9 @@ LOGGER = logging.getLogger("dicom_node")
 IDENTIFIERS = frozenset({"study", "series", "instance", "step", "transaction"})
 """Fields that hold one identifier, which may be anything that a sender made up."""
 
+PLAIN = frozenset({"sop_classes"})
+"""Fields whose UIDs say nothing of a patient, and which a manufacturer made up: they go into the settings."""
+
 
 class JsonLines(logging.Formatter):
     """One line: when, how bad, which role, what happened, and the event's own fields."""
@@ -39,6 +42,8 @@ class JsonLines(logging.Formatter):
 
     def _hidden(self, name: str, value: Any) -> Any:
         """A field's value, whatever is in it, with pseudonyms for identifiers."""
+        if name in PLAIN:
+            return value
         if isinstance(value, dict):
             return {self.pseudonyms.hide(str(k)): self._hidden(str(k), v) for k, v in value.items()}
         if isinstance(value, list | tuple | set):

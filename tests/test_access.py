@@ -20,7 +20,7 @@ from dicom_node.access.tls import server_context
 from dicom_node.check import check
 from dicom_node.deliver import deliver, echo
 from dicom_node.errors import DeliveryError, Unreachable
-from dicom_node.receive import door, server
+from dicom_node.receive import door
 from dicom_node.settings import Tls
 from tests.certificates import Authority
 from tests.conftest import free_port, make_study, peer, wait_for
@@ -171,7 +171,6 @@ def test_handshakes_count_among_the_connections_of_an_address(
     encrypted: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(door, "HANDSHAKE_SECONDS", 60.0)
-    monkeypatch.setattr(server, "ASSOCIATIONS_PER_ADDRESS", 2)
     ours = encrypted.authority.issue("ours")
     tls = Tls(
         certificate=str(ours.certificate),
@@ -183,17 +182,18 @@ def test_handshakes_count_among_the_connections_of_an_address(
     listener = entity.make_server(
         (HERE, 0), ssl_context=server_context(tls), server_class=door.DoorServer
     )
+    listener.limits = Limits(associations_per_address=2)
     threading.Thread(target=listener.serve_forever, args=(0.05,), daemon=True).start()
     address = listener.server_address
     with socket.create_connection(address) as one, socket.create_connection(address) as two:
-        wait_for(lambda: listener.connections_from(HERE) == 2, "two handshakes")
+        wait_for(lambda: listener.starting_from(HERE) == 2, "two handshakes")
         with socket.create_connection(address, timeout=30) as third:
             assert third.recv(1) == b""
         for line in (one, two):
             line.setblocking(False)
             with pytest.raises(BlockingIOError):
                 line.recv(1)
-    wait_for(lambda: listener.connections_from(HERE) == 0, "their end")
+    wait_for(lambda: listener.starting_from(HERE) == 0, "their end")
     listener.shutdown()
 
 

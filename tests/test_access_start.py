@@ -58,7 +58,7 @@ def test_a_node_does_not_serve_other_machines_unencrypted_by_accident(house: Hou
     assert not (house.folder / "data" / "node.db").exists()
     for text in (f"{OPEN}insecure = true", f"{OPEN}{house.tls()}", '[receive]\nhost = "localhost"'):
         refuse(house.settings(text))
-    refuse(house.settings(OPEN), listens=False)  # such a node has no port
+    refuse(house.settings(OPEN), roles=("work",))  # such a node has no port
 
 
 def test_what_is_loopback() -> None:

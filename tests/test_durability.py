@@ -133,10 +133,18 @@ def test_durable_before_recorded(world: tuple[RunningNode, Pacs], tmp_path: Path
     """A result's file, its folder, the folders above, and only then the row and the delivery."""
     node, archive = world
     paths = make_study(tmp_path / "sent", seed=82)
-    study = re.escape(study_uid_of(paths[0]))
+    uid = study_uid_of(paths[0])
+    study = re.escape(uid)
+
+    def arrived() -> bool:  # another study's may come meanwhile
+        made = [
+            row[0] for row in node.rows(f"select sop_uid from results where study_uid = '{uid}'")
+        ]
+        return len(made) == 2 and set(made) <= archive.kept.keys()
+
     with traced(node.node.pid("work"), tmp_path / "trace") as calls:
         node.send(*paths)
-        wait_for(lambda: len(archive.kept) == 2, "the results")
+        wait_for(arrived, "the results")
         found = calls()
     folder = rf"/results/{study}/0\.unfinished"
     for name in ("segmentation", "measurements"):

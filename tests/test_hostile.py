@@ -53,7 +53,11 @@ def peak_bytes(pid: int) -> int:
 
 def test_by_c_store_each_gets_an_answer_and_its_study_an_end(folder: Path, tmp_path: Path) -> None:
     archive = Pacs()
-    names = ("receive", "work")  # none of the files becomes a scan that would have to be analyzed
+    names = (
+        "receive",
+        "work",
+        "deliver",
+    )  # none of the files becomes a scan that would have to be analyzed
     with start_node(tmp_path, archive.destination, roles=names) as node:
         roles = {role: node.node.pid(role) for role in names}
         statuses = []

@@ -185,6 +185,7 @@ def test_a_full_list_is_taken_and_every_refusal_told_once(node: Listening) -> No
     association.release()
     assert accepted == {*map(str, STORAGE), Verification}
     (told,) = node.events("contexts rejected", "LONG")
+    told = told["sop_classes"]
     assert told["no supported transfer syntax"] == [f"{MULTIFRAME} in {MPEG4}"]
     refused = told["abstract syntax not supported"]
     assert refused[0] == f"{private} in {ImplicitVRLittleEndian}"

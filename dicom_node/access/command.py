@@ -1,19 +1,16 @@
 """dicom-node access: who may log in."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dicom_node.access.users import add_user, read_users, remove_user, users_path
+from dicom_node.options import Config
 from dicom_node.settings import load
 
 app = typer.Typer(help="Who may log in: add, remove, list.", no_args_is_help=True)
 
-Config = Annotated[
-    Path | None, typer.Option("--config", help="TOML file. Without it: the defaults.")
-]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user, e.g. a scanner's own.")]
 
 

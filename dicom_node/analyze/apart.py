@@ -38,6 +38,7 @@ OOM_SCORE = "800"
 class Said:
     """What one analysis said of one acquisition: findings, which are on disk, or the ground of a refusal."""
 
+    acquisition: int
     analysis: str
     ground: Ground | None
 
@@ -202,7 +203,10 @@ def _end_with_owner() -> None:
 def _analyze(study: Path, out: Path, analyses: tuple[Analysis, ...]) -> tuple[Said, ...]:
     outcomes = analyze_study(Study.load(study), analyses)
     save_outcomes(outcomes, out)
-    return tuple(Said(each.analysis, None if each.findings else each.ground) for each in outcomes)
+    return tuple(
+        Said(each.acquisition, each.analysis, None if each.findings else each.ground)
+        for each in outcomes
+    )
 
 
 def _answer(future: "Future[tuple[Said, ...]]") -> _Answer:

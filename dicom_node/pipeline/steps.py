@@ -145,7 +145,7 @@ class Steps:
             made: dict[str, Any] = {"findings": [each.analysis for each in said if not each.ground]}
             if not made["findings"]:
                 made = _refused([each.ground for each in said if each.ground])
-            fields |= made
+            fields |= made | {"scans": len({each.acquisition for each in said})}
         return made | {"seconds": fields["seconds"]}
 
     def report(self, study_uid: str, generation: int) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def _on_accepted(event: Event) -> None:
     """Say once per association what was offered and not taken."""
     ASSOCIATIONS.labels("accepted", "").inc()
     if contexts := event.assoc.rejected_contexts:
-        _log("contexts rejected", **_peer(event.assoc), **rejected(contexts))
+        _log("contexts rejected", **_peer(event.assoc), sop_classes=rejected(contexts))
 
 
 def _on_rejected(event: Event) -> None:

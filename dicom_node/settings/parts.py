@@ -79,6 +79,9 @@ class Analyze:
 
     device: str = key("auto", "a GPU where there is one", one_of("auto", "cpu", "cuda"))
     threads: int = key(0, "processor threads of one analysis; 0 = all", between(0, 256))
+    weights: tuple[OtherWeights, ...] = key(
+        (), "weights of the site's own training; else the shipped"
+    )
     deadline_seconds: float = key(
         3600.0,
         "for all analyses of one study; one that hangs is ended and told as a failure",
@@ -88,9 +91,6 @@ class Analyze:
         200,
         "their process is renewed after so many: memory that leaks comes back",
         between(1, 100000),
-    )
-    weights: tuple[OtherWeights, ...] = key(
-        (), "weights of the site's own training; else the shipped"
     )
 
 
