@@ -14,6 +14,11 @@ def print_json(found: Any) -> None:
     typer.echo(json.dumps([job.as_dict() for job in found], indent=2))
 
 
+def print_done(sentence: str, study: str, as_json: bool) -> None:
+    """What a command has done with a study."""
+    typer.echo(json.dumps({"study": study, "done": sentence}) if as_json else sentence)
+
+
 def print_list(found: Any) -> None:
     """One row per study; the UID is never cut, as the other commands need it whole."""
     table = Table("received", "state", "reason")

@@ -21,7 +21,7 @@ from dicom_node.check import check
 from dicom_node.deliver import deliver, echo
 from dicom_node.errors import DeliveryError, Unreachable
 from dicom_node.receive import door
-from dicom_node.settings import Tls
+from dicom_node.settings import Limits, Tls
 from tests.certificates import Authority
 from tests.conftest import free_port, make_study, peer, wait_for
 from tests.dicom_scanner import Scanner, ask_commitment, sop_uids, store
@@ -186,14 +186,14 @@ def test_handshakes_count_among_the_connections_of_an_address(
     threading.Thread(target=listener.serve_forever, args=(0.05,), daemon=True).start()
     address = listener.server_address
     with socket.create_connection(address) as one, socket.create_connection(address) as two:
-        wait_for(lambda: listener.starting_from(HERE) == 2, "two handshakes")
+        wait_for(lambda: listener._starting[HERE] == 2, "two handshakes")
         with socket.create_connection(address, timeout=30) as third:
             assert third.recv(1) == b""
         for line in (one, two):
             line.setblocking(False)
             with pytest.raises(BlockingIOError):
                 line.recv(1)
-    wait_for(lambda: listener.starting_from(HERE) == 0, "their end")
+    wait_for(lambda: not listener._starting[HERE], "their end")
     listener.shutdown()
 
 
