@@ -190,7 +190,12 @@ def test_what_was_purged_and_comes_again_is_kept_again(
     node: RunningNode, studies: list[Study], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = studies[0]
-    late = dcmread(first[0])
+    before, late = (dcmread(path) for path in first[-2:])
+    late.ImagePositionPatient = [  # the next frame of the sweep
+        2 * last - other
+        for last, other in zip(late.ImagePositionPatient, before.ImagePositionPatient, strict=True)
+    ]
+    late.InstanceNumber = len(first) + 1
     late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     late.save_as(tmp_path / "late.dcm")
     node.send(tmp_path / "late.dcm")

@@ -6,7 +6,7 @@ Facts come from the index, progress from DBOS. A job is one generation of a stud
 from dicom_node import index
 from dicom_node.errors import NodeError
 from dicom_node.jobs.memory import Memory
-from dicom_node.jobs.states import FAILED, NOTHING, Delivery, Job, latest, said, state_of
+from dicom_node.jobs.states import FAILED, NOTHING, Delivery, Job, latest_of, said_by, state_of
 from dicom_node.settings import Settings
 
 __all__ = [
@@ -27,7 +27,7 @@ def list_jobs(settings: Settings) -> tuple[Job, ...]:
     with Memory(settings) as memory:
         rows = memory.newest()
         runs = memory.runs([row.study_uid for row in rows])
-        latest = [(row.study_uid, latest(row.study_uid, row.generation, runs)) for row in rows]
+        latest = [(row.study_uid, latest_of(row.study_uid, row.generation, runs)) for row in rows]
         return tuple(memory.job(study_uid, number, runs) for study_uid, number in latest)
 
 
@@ -49,10 +49,10 @@ def retry_job(settings: Settings, study_uid: str) -> str:
     with Memory(settings) as memory:
         runs = memory.runs([study_uid])
         newest = memory.generation(study_uid)
-        mine = runs[study_uid, latest(study_uid, newest, runs)]
+        mine = runs[study_uid, latest_of(study_uid, newest, runs)]
         stopped = [run for run in mine if run.status.status in (*FAILED, "CANCELLED")]
         outcome = index.outcome_of(memory.engine, study_uid, newest)[0]
-        is_refused = outcome == "refused" or any(said(run, "refused") for run in mine)
+        is_refused = outcome == "refused" or any(said_by(run, "refused") for run in mine)
         if any(run.word != "deliver" and run.status.status in FAILED for run in stopped) or (
             not stopped and is_refused
         ):

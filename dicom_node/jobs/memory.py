@@ -13,11 +13,11 @@ from dicom_node.jobs.states import (
     Delivery,
     Job,
     Run,
-    arrived,
-    clock,
+    arrived_state,
+    clock_of,
     code_of,
     delivery_of,
-    said,
+    said_by,
     seconds_of,
     state_of,
     unused_of,
@@ -138,7 +138,7 @@ class Memory:
         if deliveries and (
             state == "delivered" or any(run.word == "deliver" and run.turn for run in mine)
         ):
-            state = arrived(state, deliveries)
+            state = arrived_state(state, deliveries)
         waiting = [f"{each.destination}: {each.reason}" for each in deliveries if each.reason]
         gone = index.files_not_kept(self.engine, study_uid, generation)
         reasons = (reason or "; ".join(waiting) or unused_of(mine), gone)
@@ -148,13 +148,13 @@ class Memory:
             state,
             "; ".join(filter(None, reasons)),
             len(received),
-            clock(max((row.received_at for row in received), default=None)),
+            clock_of(max((row.received_at for row in received), default=None)),
             deliveries,
             seconds_of(mine),
             index.evidence_of(self.engine, study_uid, generation),
             code_of(mine),
             self._checked(study_uid, generation),
-            tuple(text for run in mine for text in said(run, "cautions") or ()),
+            tuple(text for run in mine for text in said_by(run, "cautions") or ()),
         )
 
     def _checked(self, study_uid: str, generation: int) -> str:

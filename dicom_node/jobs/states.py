@@ -69,7 +69,7 @@ class Run:
     status: WorkflowStatus
 
 
-def arrived(state: str, deliveries: Sequence[Delivery]) -> str:
+def arrived_state(state: str, deliveries: Sequence[Delivery]) -> str:
     """Delivered where all was acknowledged, also while commitment to it is waited for."""
     statuses = {each.status for each in deliveries}
     if statuses == {index.COMMITTED}:
@@ -98,11 +98,11 @@ def delivery_of(destination: str, rows: list[sa.Row[Any]]) -> Delivery:
         len(rows),
         max(row.attempts for row in rows),
         "; ".join(dict.fromkeys(row.reason for row in rows if row.reason)),
-        clock(max(acknowledged) if complete else None),
+        clock_of(max(acknowledged) if complete else None),
     )
 
 
-def latest(study_uid: str, newest: int, runs: dict[tuple[str, int], list[Run]]) -> int:
+def latest_of(study_uid: str, newest: int, runs: dict[tuple[str, int], list[Run]]) -> int:
     """The newest generation that is not just results that came back; of none that is, the newest."""
     for generation in range(newest, -1, -1):
         if state_of(runs[study_uid, generation])[0] != NOTHING:
@@ -110,7 +110,7 @@ def latest(study_uid: str, newest: int, runs: dict[tuple[str, int], list[Run]]) 
     return newest
 
 
-def said(run: Run, key: str) -> Any:
+def said_by(run: Run, key: str) -> Any:
     """What the output of a finished run has under a key."""
     return (run.status.output or {}).get(key)
 
@@ -120,7 +120,7 @@ def code_of(runs: list[Run]) -> str:
     for run in runs:
         if run.word != "deliver" and run.status.status in FAILED:
             return reason_of(_kind(run.status)).value
-    grounds = [ground for run in runs for ground in said(run, "grounds") or ()]
+    grounds = [ground for run in runs for ground in said_by(run, "grounds") or ()]
     return str(grounds[0][0]) if grounds else ""
 
 
@@ -134,9 +134,9 @@ def state_of(runs: list[Run]) -> tuple[str, str]:
         if run.status.status == "CANCELLED":
             return "canceled", f"before it was {index.PAST[run.word]}"
     for run in runs:
-        if refused := said(run, "refused"):
+        if refused := said_by(run, "refused"):
             return "refused", refused
-        if nothing := said(run, "nothing"):
+        if nothing := said_by(run, "nothing"):
             return NOTHING, nothing
     word = runs[-1].word
     # Of every word: a report that was cut off may still have to name further destinations.
@@ -160,7 +160,7 @@ def seconds_of(runs: list[Run]) -> dict[str, float]:
     """For each finished stage how long its step took; deliver: the slowest destination's last attempt."""
     seconds: dict[str, float] = {}
     for run in runs:
-        took = said(run, "seconds")
+        took = said_by(run, "seconds")
         if took is not None:
             seconds[run.word] = max(seconds.get(run.word, 0.0), took)
     return seconds
@@ -168,9 +168,9 @@ def seconds_of(runs: list[Run]) -> dict[str, float]:
 
 def unused_of(runs: list[Run]) -> str:
     """Why instances of the study became part of no scan."""
-    reasons = [said(run, "unused") or {} for run in runs if run.word == "assemble"]
+    reasons = [said_by(run, "unused") or {} for run in runs if run.word == "assemble"]
     return "; ".join(f"{count} unused: {why}" for each in reasons for why, count in each.items())
 
 
-def clock(at: float | None) -> str:
+def clock_of(at: float | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at is not None else ""
