@@ -214,7 +214,7 @@ def test_what_was_purged_and_comes_again_is_kept_again(
 @pytest.mark.peer
 @pytest.mark.parametrize(
     ("words", "call", "number"),
-    [("purge", "unlink", 3), ("purge", "fdatasync", 4), ("check --repair", "rename", 1)],
+    [("purge", "unlink", 3), ("purge", "fdatasync", 2), ("check --repair", "rename", 1)],
 )
 def test_killed_in_the_middle_it_goes_on(
     words: str,
