@@ -21,7 +21,7 @@ demo: .venv/.ready
 	$(BIN)/dicom-node demo --out $(OUT)
 
 test: .venv/.ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal tests
 
 bench: .venv/.ready
 	$(BIN)/python tests/bench.py

@@ -83,7 +83,8 @@ def test_a_summary_of_other_weights_has_the_same_keys_for_what_it_holds(
     assert other.keys() == full.keys()
     assert other["figures"].keys() == full["figures"].keys()
     assert other["tables"].keys() == {
-        "summary", "dice", "thickness", "absent", "confidence", "order", "transfer", "gate", "calibration",
+        "summary", "dice", "thickness", "absent", "confidence", "order", "ceiling", "transfer", "gate",
+        "calibration",
     }  # fmt: skip
     for name, table in other["tables"].items():
         if table["rows"]:
