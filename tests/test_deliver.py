@@ -15,7 +15,7 @@ from pynetdicom.sop_class import Verification
 from dicom_node.deliver import Receipt, deliver, echo
 from dicom_node.errors import Busy, Declined, Unreachable
 from dicom_node.settings import Destination
-from tests.conftest import Pacs, free_port, make_study, peer, wait_for
+from tests.conftest import PATIENCE_SECONDS, Pacs, free_port, make_study, peer, wait_for
 
 
 @pytest.fixture
@@ -127,7 +127,8 @@ def test_dcmtk_storescp(tmp_path: Path, files: tuple[Path, ...], options: tuple[
                 except Unreachable:
                     return False
 
-            wait_for(sent, "storescp")
+            # pynetdicom's own thread now and then takes an answer that its caller waits for; it is then sent again.
+            wait_for(sent, "storescp", 3 * PATIENCE_SECONDS)
             wait_for(lambda: len(list(kept.iterdir())) == len(files), "the files")
         finally:
             process.terminate()
