@@ -127,7 +127,7 @@ def test_dcmtk_storescp(tmp_path: Path, files: tuple[Path, ...], options: tuple[
                 except Unreachable:
                     return False
 
-            # pynetdicom's own thread now and then takes an answer that its caller waits for; it is then sent again.
+            # pynetdicom's own thread now and then takes an answer that is waited for; all is then sent again.
             wait_for(sent, "storescp", 3 * PATIENCE_SECONDS)
             wait_for(lambda: len(list(kept.iterdir())) == len(files), "the files")
         finally:
