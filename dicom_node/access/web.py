@@ -1,9 +1,6 @@
 """The door of a web server: address, then HTTP Basic, before the application behind it is asked.
 
-Wrap any ASGI application and give uvicorn the context of ``tls.server_context``::
-
-    app = WebDoor(Starlette(routes=...), Rules(...).networks, logins)
-    uvicorn.Config(app, ssl_context_factory=..., ...)
+``serving.Guarded`` puts it before an application on a port.
 
 ``logins`` is None where nobody must log in (on loopback); ``start.web_logins`` decides that. Basic, since
 it is what every DICOMweb client can do, and over TLS it is as good as a token. Requests are answered with 403

@@ -13,10 +13,11 @@ from pydicom.uid import (
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
 from dicom_node import __version__, deliver, index, settings
+from dicom_node.access import serving
 from dicom_node.assemble.pixels import DECODERS
 from dicom_node.conformance.markdown import LABEL_MAP, name_of, table
 from dicom_node.pipeline import committing, workflows
-from dicom_node.receive import commitment, scp, server, stow, web
+from dicom_node.receive import commitment, scp, server, stow
 from dicom_node.receive.contexts import RETIRED, SERVICES, STORAGE, TRANSFER_SYNTAXES
 from dicom_node.receive.contexts import supported_contexts as contexts
 from dicom_node.report.form import OBJECTS, RELEVANT, REPORT_CLASSES, Form
@@ -180,6 +181,6 @@ def _commitment_seconds() -> str:
 
 def _web() -> Iterator[tuple[str, object]]:
     yield "port, as shipped", f"{settings.Receive().web_port} (0 = off)"
-    yield "simultaneous requests", web.CONCURRENT_REQUESTS
+    yield "simultaneous requests", serving.CONCURRENT_REQUESTS
     yield "silence within a request", f"{stow.SILENT_SECONDS:g} s"
     yield "calling AE title that its instances are recorded under", stow.CALLING_AE

@@ -18,6 +18,7 @@ from dicom_node import audit, index
 from dicom_node.access import start
 from dicom_node.access.logins import Logins
 from dicom_node.access.rules import Rules
+from dicom_node.access.serving import Guarded
 from dicom_node.access.tls import server_context
 from dicom_node.access.users import users_path
 from dicom_node.counters import ASSOCIATIONS
@@ -31,7 +32,7 @@ from dicom_node.receive.intake import ROUTINE, STAT, Handed, Intake, Sender, rul
 from dicom_node.receive.ledger import Ledger
 from dicom_node.receive.procedure import ProcedureSteps
 from dicom_node.receive.server import hardener, release
-from dicom_node.receive.web import Web
+from dicom_node.receive.web import stow_server
 from dicom_node.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
@@ -150,10 +151,10 @@ class Receiver:
         server.contexts = Prepared(server.contexts)
         return server
 
-    def _listen_web(self) -> Web | None:
+    def _listen_web(self) -> Guarded | None:
         if not self._settings.receive.web_port:
             return None
-        return Web(self._settings, self._intake, self._carriers)
+        return stow_server(self._settings, self._intake, self._carriers)
 
     def _on_c_store(self, event: Event) -> int:
         request, association = cast(C_STORE, event.request), event.assoc

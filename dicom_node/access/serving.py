@@ -1,0 +1,63 @@
+"""A web server behind the door: STOW-RS and the status page are guarded alike, as both listen here."""
+
+import logging
+import socket
+import threading
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from dicom_node.access.rules import networks_of
+from dicom_node.access.start import web_logins
+from dicom_node.access.tls import server_context
+from dicom_node.access.web import WebDoor
+from dicom_node.settings import Settings
+
+CONCURRENT_REQUESTS = 64
+IDLE_SECONDS = 5
+"""Idle connections go soon, as those of the SCP."""
+
+
+class Guarded:
+    """An application on a port, in a thread of its own. Raises OSError when it cannot listen there."""
+
+    def __init__(self, settings: Settings, app: ASGIApp, host: str, port: int) -> None:
+        logins = web_logins(settings, host)
+        context = server_context(settings.tls)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family)
+        # asyncio does so only for sockets that it made; without it every answer waits 40 ms.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                WebDoor(app, networks_of(settings.access.networks), logins),
+                ssl_context_factory=(lambda *_: context) if context else None,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                http="h11",
+                limit_concurrency=CONCURRENT_REQUESTS,
+                timeout_keep_alive=IDLE_SECONDS,
+                timeout_graceful_shutdown=IDLE_SECONDS,
+            )
+        )
+        for handler in logging.getLogger("dicom_node").handlers:  # what goes wrong there is ours
+            logging.getLogger("uvicorn.error").addHandler(handler)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), daemon=True
+        )
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._socket.getsockname()[1])
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop accepting; a request that does not end soon is cut off."""
+        self._server.should_exit = True
+        self._thread.join(timeout=2 * IDLE_SECONDS)
+        self._socket.close()
