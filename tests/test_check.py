@@ -93,7 +93,12 @@ def test_a_device_that_is_not_there_is_named(settings: Settings) -> None:
 
 @pytest.mark.parametrize(
     ("python", "library", "good"),
-    [((3, 11, 7), (3, 40, 1), True), ((3, 12, 1), (3, 40, 1), False), ((3, 13), (3, 46), True)],
+    [
+        ((3, 11, 7), (3, 40, 1), True),
+        ((3, 11, 7), (3, 34, 1), False),
+        ((3, 12, 1), (3, 40, 1), False),
+        ((3, 13), (3, 46), True),
+    ],
 )
 def test_an_old_sqlite_is_told_where_it_matters(
     python: tuple[int, ...], library: tuple[int, ...], good: bool

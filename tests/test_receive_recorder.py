@@ -55,3 +55,35 @@ def test_those_who_wait_share_a_commit(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(index.instances)) == 8
     client.destroy()
+
+
+def test_a_study_is_boarded_and_enqueued_once_per_association_and_generation(
+    engine: sa.Engine,
+) -> None:
+    statements: list[str] = []
+
+    def listen(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", listen)
+    client = index.open_client(engine)
+    recorder, rules = Recorder(engine, client), index.Rules(600.0, 3.0)
+    carrier, other = (index.Carrier(name, "receive", 5) for name in ("one", "another"))
+
+    def wrote(number: int, carrier: index.Carrier) -> bool:
+        statements.clear()
+        arrival = replace(ARRIVAL, sop_uid=f"1.2.3.{number}")
+        assert recorder.accept(arrival, carrier, rules).is_new
+        boarded = any("INSERT INTO associations" in each for each in statements)
+        assert boarded == any("workflow_status" in each for each in statements)
+        return boarded
+
+    with pytest.raises(sa.exc.IntegrityError):  # what was not committed is not remembered
+        recorder.accept(replace(ARRIVAL, path=None), carrier, rules)  # type: ignore[arg-type]
+    assert [wrote(1, carrier), wrote(2, carrier)] == [True, False]
+    assert [wrote(3, other), wrote(4, other), wrote(5, carrier)] == [True, False, False]
+    assert index.close_now(engine, ARRIVAL.study_uid) == 0
+    assert [wrote(6, carrier), wrote(7, carrier)] == [True, False]
+    names = {item.workflow_id for item in client.list_workflows()}
+    assert names == {index.workflow_id(ARRIVAL.study_uid, n, "assemble", "0") for n in (0, 1)}
+    client.destroy()

@@ -16,6 +16,7 @@ from dicom_node.index.announcements import (
 )
 from dicom_node.index.arrivals import (
     LATEST,
+    NO_GENERATION,
     PAST,
     QUEUES,
     VERSION,
@@ -125,6 +126,7 @@ __all__ = [
     "METADATA",
     "MISSING",
     "MOST_FAILURES",
+    "NO_GENERATION",
     "PAST",
     "PURGED",
     "PURGING",

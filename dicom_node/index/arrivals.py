@@ -3,12 +3,13 @@
 import time
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from dbos import DBOSClient
 
-from dicom_node.index.database import insert
+from dicom_node.index.database import insert, insert_of
 from dicom_node.index.keeping import KEPT
 from dicom_node.index.tables import associations, instances, studies
 
@@ -25,6 +26,9 @@ PAST = {
 
 LATEST = 1 << 30
 """Stands for the latest generation, where all instances are asked for."""
+
+NO_GENERATION = -1
+"""No generation."""
 
 VERSION = "pipeline-1"
 """Changes only when the sequence of steps does: work of another version is not picked up."""
@@ -53,6 +57,8 @@ class Carrier:
     association: str
     receiver: str
     priority: int
+    aboard: int = NO_GENERATION
+    """The generation of the study that it is known to carry, whose assembly is enqueued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,8 @@ class Kept:
     sha256: str
     state: str = KEPT
     """What had become of its file before this arrival."""
+    generation: int = NO_GENERATION
+    """Which it belongs to, where it is new."""
 
 
 def workflow_id(study_uid: str, generation: int, word: str, detail: str) -> str:
@@ -99,43 +107,55 @@ def accept(
     now = time.time()
     with engine.begin() as connection:
         study = _lock_study(connection, arrival, carrier, now)
-        known = connection.execute(
-            sa.select(instances).where(instances.c.sop_uid == arrival.sop_uid)
-        ).one_or_none()
-        if known is not None:
-            return _known(connection, arrival, known, now)
         # A late instance opens the next generation, which contains all earlier instances too.
         generation = study.generation + study.closed
-        priority = carrier.priority if study.closed else min(study.priority, carrier.priority)
         row = asdict(arrival) | {"generation": generation, "received_at": now}
-        connection.execute(instances.insert().values(row))
+        if connection.execute(_unless_known(connection.dialect.name), row).first() is None:
+            return _known(connection, arrival, now)
+        priority = carrier.priority if study.closed else min(study.priority, carrier.priority)
         state = {"generation": generation, "closed": False, "last_at": now, "priority": priority}
         if rules.instances or rules.series:
             state |= {"expected_instances": rules.instances, "expected_series": rules.series}
-        connection.execute(
-            studies.update().where(studies.c.study_uid == arrival.study_uid).values(state)
-        )
-        _board(connection, arrival.study_uid, carrier, now)
-        client.enqueue_in_transaction(
-            connection,
-            {
-                "workflow_name": "assemble",
-                "queue_name": QUEUES["assemble"],
-                "workflow_id": workflow_id(arrival.study_uid, generation, "assemble", "0"),
-                "app_version": VERSION,
-                "delay_seconds": rules.quiet_seconds,
-                "priority": priority,
-            },
-            arrival.study_uid,
-            generation,
-            priority,
-            0,
-        )
-    return Kept(True, arrival.path, arrival.transfer_syntax, arrival.sha256)
+        connection.execute(_OF_STUDY, state | {"mine": arrival.study_uid})
+        if carrier.aboard != generation:
+            _board(connection, arrival.study_uid, carrier, now)
+            _enqueue(connection, client, Waiting(arrival.study_uid, generation, priority), rules)
+    return Kept(True, arrival.path, arrival.transfer_syntax, arrival.sha256, generation=generation)
 
 
-def _known(connection: sa.Connection, arrival: Arrival, known: sa.Row[Any], now: float) -> Kept:
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A generation that is to be assembled once it is complete."""
+
+    study_uid: str
+    generation: int
+    priority: int
+
+
+def _enqueue(connection: sa.Connection, client: DBOSClient, study: Waiting, rules: Rules) -> None:
+    """Once per generation: a name that is taken is left alone."""
+    client.enqueue_in_transaction(
+        connection,
+        {
+            "workflow_name": "assemble",
+            "queue_name": QUEUES["assemble"],
+            "workflow_id": workflow_id(study.study_uid, study.generation, "assemble", "0"),
+            "app_version": VERSION,
+            "delay_seconds": rules.quiet_seconds,
+            "priority": study.priority,
+        },
+        study.study_uid,
+        study.generation,
+        study.priority,
+        0,
+    )
+
+
+def _known(connection: sa.Connection, arrival: Arrival, now: float) -> Kept:
     """What was here before; where its file is gone and this is the same instance, it is kept again."""
+    known = connection.execute(
+        sa.select(instances).where(instances.c.sop_uid == arrival.sop_uid)
+    ).one()
     same = known.sha256 == arrival.sha256 or known.transfer_syntax != arrival.transfer_syntax
     if known.state == KEPT or not same:
         return Kept(False, known.path, known.transfer_syntax, known.sha256, known.state)
@@ -153,23 +173,37 @@ def _lock_study(
     connection: sa.Connection, arrival: Arrival, carrier: Carrier, now: float
 ) -> sa.Row[Any]:
     """The study's row, made where it is missing, and locked until the transaction ends."""
-    connection.execute(  # a write first: on SQLite it takes the lock
-        insert(connection, studies)
-        .values(
-            study_uid=arrival.study_uid,
-            generation=0,
-            closed=False,
-            last_at=now,
-            priority=carrier.priority,
-            source_ae=arrival.calling_ae,
-            released=False,
-            expected_instances=0,
-            expected_series=0,
-        )
-        .on_conflict_do_nothing()
+    row = {
+        "study_uid": arrival.study_uid,
+        "generation": 0,
+        "closed": False,
+        "last_at": now,
+        "priority": carrier.priority,
+        "source_ae": arrival.calling_ae,
+        "released": False,
+        "expected_instances": 0,
+        "expected_series": 0,
+    }
+    return connection.execute(_made_or_locked(connection.dialect.name), row).one()
+
+
+@cache
+def _made_or_locked(dialect: str) -> Any:
+    """A write first: on SQLite it takes the lock, on Postgres that of the row."""
+    statement = insert_of(dialect, studies)
+    found = {"study_uid": statement.excluded.study_uid}  # which changes nothing
+    return statement.on_conflict_do_update(index_elements=["study_uid"], set_=found).returning(
+        studies.c.generation, studies.c.closed, studies.c.priority
     )
-    mine = studies.c.study_uid == arrival.study_uid
-    return connection.execute(sa.select(studies).where(mine).with_for_update()).one()
+
+
+@cache
+def _unless_known(dialect: str) -> Any:
+    statement = insert_of(dialect, instances)
+    return statement.on_conflict_do_nothing().returning(instances.c.sop_uid)
+
+
+_OF_STUDY = studies.update().where(studies.c.study_uid == sa.bindparam("mine"))
 
 
 def _board(connection: sa.Connection, study_uid: str, carrier: Carrier, now: float) -> None:

@@ -28,13 +28,17 @@ PATIENCE = {
 
 
 def too_old(python: tuple[int, ...], library: tuple[int, ...]) -> str:
-    """Why this SQLite cannot be used, or "". From Python 3.12 on DBOS asks it for ``unixepoch('subsec')``."""
-    if python < (3, 12) or library >= (3, 42):
+    """Why this SQLite cannot be used, or "".
+
+    RETURNING came with 3.35; from Python 3.12 on DBOS asks for ``unixepoch('subsec')``, which came with 3.42.
+    """
+    needed = (3, 42) if python >= (3, 12) else (3, 35)
+    if library >= needed:
         return ""
-    found = ".".join(map(str, library))
+    version, found = (".".join(map(str, each)) for each in (python[:2], library))
     return (
-        f"Python 3.12 and later need SQLite 3.42 or later, and this Python was built with {found}; use the "
-        "distribution's own Python, Python 3.11, or Postgres (node.database)"
+        f"Python {version} needs SQLite {needed[0]}.{needed[1]} or later, and this one was built with "
+        f"{found}; use the distribution's own Python, another Python, or Postgres (node.database)"
     )
 
 
@@ -85,4 +89,9 @@ def migrate_progress(url: str) -> None:
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
     """An INSERT that knows ON CONFLICT in the connection's dialect."""
-    return {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name].insert(table)
+    return insert_of(connection.dialect.name, table)
+
+
+def insert_of(dialect: str, table: sa.Table) -> Any:
+    """The same, of a dialect."""
+    return {"sqlite": sqlite, "postgresql": postgresql}[dialect].insert(table)

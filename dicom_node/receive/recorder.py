@@ -5,10 +5,11 @@ waits for company: an instance that comes alone is committed alone, at once.
 """
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 from dbos import DBOSClient
@@ -17,6 +18,9 @@ from dicom_node import index
 
 MOST = 64
 """Instances in one transaction; so many associations there are by default."""
+
+KNOWN_SECONDS = 60.0
+"""How long it is remembered that an association carries a study: the index hears of it again afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Recorder:
         self._waiting: list[_Entry] = []
         self._lock = threading.Lock()
         self._turn = threading.Lock()
+        self._aboard: dict[tuple[str, str], tuple[int, float]] = {}
 
     def accept(
         self, arrival: index.Arrival, carrier: index.Carrier, rules: index.Rules
@@ -73,7 +78,9 @@ class Recorder:
             with self._engine.begin() as connection:
                 shared = _Shared(connection)
                 kept = [
-                    index.accept(shared, self._client, each.arrival, each.carrier, each.rules)
+                    index.accept(
+                        shared, self._client, each.arrival, self._carrier(each), each.rules
+                    )
                     for each in batch
                 ]
         except sa.exc.SQLAlchemyError as error:
@@ -84,8 +91,30 @@ class Recorder:
             for each in batch:
                 each.kept.set_exception(error)
         else:
+            self._remember(batch, kept)
             for each, one in zip(batch, kept, strict=True):
                 each.kept.set_result(one)
         finally:
             for each in batch:
                 each.kept.cancel()  # does nothing to those that have heard
+
+    def _carrier(self, entry: _Entry) -> index.Carrier:
+        """Told what is known of it: to write it down again would cost as much as the instance."""
+        key = entry.carrier.association, entry.arrival.study_uid
+        generation, known_at = self._aboard.get(key, (index.NO_GENERATION, 0.0))
+        fresh = time.monotonic() - known_at < KNOWN_SECONDS
+        return replace(entry.carrier, aboard=generation if fresh else index.NO_GENERATION)
+
+    def _remember(self, batch: Sequence[_Entry], kept: Sequence[index.Kept]) -> None:
+        """What has been committed, and only that."""
+        now = time.monotonic()
+        self._aboard = {
+            key: known for key, known in self._aboard.items() if now - known[1] < KNOWN_SECONDS
+        }
+        for each, one in zip(batch, kept, strict=True):
+            key = each.carrier.association, each.arrival.study_uid
+            if (
+                one.is_new
+                and self._aboard.get(key, (index.NO_GENERATION, now))[0] != one.generation
+            ):
+                self._aboard[key] = one.generation, now
