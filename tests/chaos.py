@@ -1,7 +1,8 @@
 """kill -9 at random moments of every role, under load, one archive down part of the time: is anything lost?
 
 ``python -m tests.chaos --kills 200 [--database postgres | --database URL] [--seed N]`` prints a table and
-exits with 1 when a promise was broken. Not in the suite: it takes about three seconds a kill.
+exits with 1 when a promise was broken. On Postgres a second machine works beside the first, on a shared
+folder, and is killed as well. Not in the suite: it takes about three seconds a kill.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -29,11 +30,11 @@ from dicom_node import node as node_module
 from dicom_node.keep.command import check_deep
 from dicom_node.keep.files import FOLDERS, Files
 from dicom_node.keep.purge import purge
+from dicom_node.node import Node
 from dicom_node.receive.store import fingerprint
-from dicom_node.settings import Keep
+from dicom_node.settings import Keep, load
 from tests.conftest import Pacs, Postgres, RunningNode, make_study, start_node
 
-ROLES = ("receive", "work", "infer")
 SENDERS, SLICES = 2, 3
 MOST_WAITING = 6
 """Studies sent and not yet delivered at the archive that is up; the senders wait for the node at more."""
@@ -42,6 +43,10 @@ AT_WORK = 0.8
 """Share of kills of a role that has started; the others may hit it while it does."""
 
 QUIET_SECONDS, GIVE_UP_SECONDS = 3.0, 900.0
+WORKERS = ("work", "deliver", "infer")
+LOST_SECONDS = 10.0
+"""A worker that is started again is never away for so long; what it holds stays its own."""
+
 STAGES = {"assembled": "assemble", "analyzed": "analyze", "reported": "report"}
 
 
@@ -99,22 +104,23 @@ class Load:
         return left
 
 
-def kill_at_random(running: RunningNode, second: Pacs, kills: int, dice: random.Random) -> Counter:
-    """The killed roles; the second archive goes down and comes up meanwhile."""
+def kill_at_random(nodes: Sequence[Node], second: Pacs, kills: int, dice: random.Random) -> Counter:
+    """The killed roles, by machine; the second archive goes down and comes up meanwhile."""
+    victims = [(number, node, role) for number, node in enumerate(nodes, 1) for role in node.pids()]
     killed: Counter[str] = Counter()
     is_up = True
     while killed.total() < kills:
         time.sleep(dice.uniform(0.1, 1.0))
-        role = dice.choice(ROLES)
+        number, node, role = dice.choice(victims)
         if dice.random() < AT_WORK:
-            running.node._children[role].ready.wait(60)
+            node._children[role].ready.wait(60)
             time.sleep(dice.uniform(0.0, 2.0))
         try:
-            os.kill(running.node.pid(role), 9)
+            os.kill(node.pid(role), 9)
         except ProcessLookupError:
             continue  # is dead already, and about to be started again
-        killed[role] += 1
-        print(f"{killed.total()} of {kills}: {role}", flush=True)
+        killed[f"{role} {number}"] += 1
+        print(f"{killed.total()} of {kills}: {role} of machine {number}", flush=True)
         if dice.random() < 0.15:
             is_up = not is_up
             (second.start if is_up else second.stop)()
@@ -147,7 +153,8 @@ def verify(
 ) -> Iterator[tuple[str, Any, bool]]:
     """What was promised, what is there, and whether they are the same."""
     rows = dict(running.rows("select sop_uid, path from instances"))
-    files = {str(path.relative_to(running.data)) for path in (running.data / "store").iterdir()}
+    folder = running.settings.node.files
+    files = {str(path.relative_to(folder)) for path in (folder / "store").iterdir()}
     yield "instances acknowledged", len(load.acknowledged), True
     yield "rows of instances", len(rows), set(rows) == load.acknowledged
     lost = load.acknowledged - set(rows)
@@ -156,7 +163,7 @@ def verify(
     yield "files without a row", len(files - set(rows.values())), True
     results = {}
     for uid, path in running.rows("select sop_uid, path from results order by generation"):
-        results[uid] = running.data / path
+        results[uid] = folder / path
     superseded = {
         uid for (uid,) in running.rows("select sop_uid from deliveries where status = 'superseded'")
     }
@@ -241,23 +248,42 @@ def log_into(path: Path) -> Iterator[None]:
             os.close(kept)
 
 
+@contextmanager
+def machines(running: RunningNode, folder: Path, database: str) -> Iterator[tuple[Node, ...]]:
+    """The node, and on Postgres another that has no receiver; both are told who they are."""
+    if not database:
+        yield (running.node,)
+        return
+    text = (folder / "node.toml").read_text()
+    for own, other in (('name = "one"', 'name = "two"'), ('/data"', '/data-two"')):
+        assert own in text
+        text = text.replace(own, other, 1)
+    path = folder / "two.toml"
+    path.write_text(text)
+    with Node(load(path, {}), path, WORKERS) as second:
+        second.wait_ready()
+        yield running.node, second
+
+
 def run(arguments: argparse.Namespace, folder: Path, database: str) -> bool:
     node_module.FIRST_PAUSE_SECONDS = node_module.LONGEST_PAUSE_SECONDS = 0.3  # type: ignore[misc]
     first, second = Pacs("first"), Pacs("second")
     log = folder / "log"
     destinations = (first.destination, second.destination)
+    own = f'name = "one"\nlost_seconds = {LOST_SECONDS}\n'
+    own += f'files_dir = "{folder / "files"}"' if database else ""
+    how: dict[str, Any] = {"database": database, "own": own, "quiet_seconds": QUIET_SECONDS}
     with (
         log_into(log),
-        start_node(
-            folder, *destinations, database=database, quiet_seconds=QUIET_SECONDS
-        ) as running,
+        start_node(folder, *destinations, **how) as running,
+        machines(running, folder, database) as nodes,
     ):
         load = Load(folder / "sent", running, first)
         senders = [threading.Thread(target=load.send) for _ in range(SENDERS)]
         for sender in senders:
             sender.start()
         began = time.monotonic()
-        killed = kill_at_random(running, second, arguments.kills, random.Random(arguments.seed))
+        killed = kill_at_random(nodes, second, arguments.kills, random.Random(arguments.seed))
         load.stop.set()
         for sender in senders:
             sender.join()
@@ -270,7 +296,7 @@ def run(arguments: argparse.Namespace, folder: Path, database: str) -> bool:
     moment = 1e-6
     limits = Keep(sources_days=moment, results_days=moment, work_days=moment, jobs_days=moment)
     held = [order for order in purge(replace(running.settings, keep=limits)) if order.held]
-    left = [path for name in FOLDERS for path in Files(running.data).walk(name)]
+    left = [path for name in FOLDERS for path in Files(running.settings.node.files).walk(name)]
     after = check_deep(running.settings, repair=False)
     found += [
         ("files left when all is purged", f"{len(left)}, {len(held)} held back", not left),
