@@ -186,7 +186,7 @@ def verify(
             if uid in results and not same(content, results[uid])
         ]
         yield f"archive {number}: objects", len(archive.kept), True
-        yield f"archive {number}: results that it lacks", len(missing), not missing
+        yield f"archive {number}: results that it lacks", told(running, missing), not missing
         yield f"archive {number}: objects under UIDs that are no result", len(foreign), not foreign
         yield f"archive {number}: objects with other bytes than in results/", len(other), not other
         yield (
@@ -198,6 +198,15 @@ def verify(
     yield "studies given up, as one stage was killed over and over, and answered so", given_up, True
     again = steps_run_again(running, log)
     yield "checkpointed steps that ran again", len(again), not again
+
+
+def told(running: RunningNode, missing: set[str]) -> str:
+    """How many results, and all that the index knows of them."""
+    rows = running.rows(
+        "select r.sop_uid, kind, generation, verdict, destination, status, reason, d.attempts "
+        "from results r left join deliveries d using (sop_uid)"
+    )
+    return "; ".join([str(len(missing)), *(str(row) for row in rows if row[0] in missing)])
 
 
 def same(content: bytes, path: Path) -> bool:
