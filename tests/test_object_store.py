@@ -1,0 +1,187 @@
+"""A node whose machines share an object store and no folder: S3 over HTTP, real roles, two data folders."""
+
+import contextlib
+import hashlib
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dicom_node import jobs
+from dicom_node.errors import Busy
+from dicom_node.files import open_files
+from dicom_node.files.cache import Cache
+from dicom_node.keep.command import check_deep, run_purge
+from dicom_node.settings import Keep
+from tests.conftest import (
+    Pacs,
+    RunningNode,
+    free_port,
+    make_study,
+    start_node,
+    study_uid_of,
+    wait_for,
+)
+from tests.object_store import ObjectStore, object_store
+
+
+class World:
+    """Machine a receives; machine b, started later, does all else; they share a database and a store."""
+
+    def __init__(self, folder: Path, store: ObjectStore, stack: contextlib.ExitStack) -> None:
+        self.folder, self.store, self._stack = folder, store, stack
+        self.archive = Pacs("archive")
+        stack.callback(self.archive.stop)
+        self.a = self._machine("a", "receive")
+
+    def start_b(self) -> None:
+        self.b = self._machine("b", "work", "deliver", "infer", "web")
+
+    def _machine(self, name: str, *roles: str) -> RunningNode:
+        folder = self.folder / name
+        folder.mkdir()
+        more = f"{self.store.toml}[web]\nport = {free_port()}"
+        made = start_node(
+            folder,
+            self.archive.destination,
+            roles=roles,
+            database=f"sqlite:///{self.folder / 'node.db'}",
+            more=more,
+        )
+        return self._stack.enter_context(made)
+
+    def study(self, seed: int) -> tuple[str, tuple[Path, ...]]:
+        paths = make_study(self.folder / str(seed), seed=seed, slices=3)
+        return study_uid_of(paths[0]), paths
+
+    def is_in(self, study_uid: str, state: str) -> bool:
+        return jobs.show_job(self.a.settings, study_uid)[0].state == state
+
+    def paths_of(self, table: str, study_uid: str) -> dict[str, str]:
+        """The SHA-256 of each."""
+        query = f"select path, sha256 from {table} where study_uid = '{study_uid}'"
+        return dict(self.a.rows(query))
+
+    def reasons(self) -> list[str]:
+        url = f"http://127.0.0.1:{self.b.settings.web.port}/readyz"
+        try:
+            with urllib.request.urlopen(url) as answer:
+                return list(json.load(answer)["reasons"])
+        except urllib.error.HTTPError as error:
+            return list(json.load(error)["reasons"])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(object_store())
+        yield World(tmp_path_factory.mktemp("objects"), store, stack)
+
+
+def test_a_study_travels_between_machines_and_a_damaged_one_is_named(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = world.store
+    (good, sent), (bad, damaged) = world.study(1), world.study(2)
+    world.a.send(*sent)
+    world.a.send(*damaged)
+    first = sorted(world.paths_of("instances", bad))[0]
+    content = store.read(first)
+    store.write(first, content[:-100] + bytes(100))
+    assert not any((world.a.data / "incoming").iterdir())
+    assert not (world.a.data / "store").exists()
+
+    # The store fails where the scans go: the stage is tried again, and nothing is lost.
+    store.fault = lambda method, key: (503, "Slow") if key.startswith("work/") else None
+    world.start_b()
+    wait_for(lambda: store.failed, "a failure of the store")
+    store.heal()
+    wait_for(lambda: world.is_in(good, "delivered"), "the good study")
+    results = world.paths_of("results", good)
+    assert len(results) == 2
+    kept = world.archive.kept.values()
+    for path, sha256 in results.items():
+        content = store.read(path)
+        assert hashlib.sha256(content).hexdigest() == sha256
+        assert any(content.endswith(each) for each in kept), "not byte-identical"
+    cached = {path.name for path in (world.b.data / "cache" / good / "store").iterdir()}
+    assert {f"store/{name}" for name in cached} == set(world.paths_of("instances", good))
+    assert world.reasons() == [reason for reason in world.reasons() if "receive" in reason]
+
+    wait_for(lambda: world.is_in(bad, "failed to assemble"), "the damaged study")
+    job = jobs.show_job(world.a.settings, bad)[0]
+    assert job.reason == f"{first}: damaged; see `dicom-node check --deep`"
+    assert check_deep(world.b.settings, repair=False) == 1
+    told = capsys.readouterr().out
+    assert f"damaged: {first}" in told
+    assert told.count(": ") == 2, "nothing else is wrong"
+    assert check_deep(world.b.settings, repair=True) == 1
+    assert f"lost+found/{first}" in store.keys("lost+found/")
+    world.a.send(*damaged)
+    assert world.paths_of("instances", bad).keys() <= store.keys("store/")
+
+
+FAULTS: dict[str, Callable[[ObjectStore], None]] = {
+    "away": ObjectStore.stop,
+    "denied": lambda store: setattr(store, "fault", lambda *_: (403, "AccessDenied")),
+    "full": lambda store: setattr(
+        store, "fault", lambda method, _: (507, "StorageFull") if method == "PUT" else None
+    ),
+    "cut": lambda store: setattr(
+        store, "fault", lambda method, _: (200, "") if method == "PUT" else None
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_the_store_does_not_take_is_not_acknowledged(world: World, fault: str) -> None:
+    store = world.store
+    uid, paths = world.study(10 + list(FAULTS).index(fault))
+    before = store.keys("store/")
+    FAULTS[fault](store)
+    try:
+        with pytest.raises(Busy, match="0xA700"):
+            world.a.send(*paths)
+        said = [reason for reason in world.reasons() if "object store s3://patients/node" in reason]
+        assert bool(said) == (fault != "cut")
+    finally:
+        store.heal()
+        if fault == "away":
+            store.start()
+    assert store.keys("store/") == before
+    assert world.paths_of("instances", uid) == {}
+    assert not any((world.a.data / "incoming").iterdir())
+    world.a.send(*paths)
+    wait_for(lambda: world.is_in(uid, "delivered"), "the study, sent again")
+
+
+def test_a_purge_leaves_nothing(world: World) -> None:
+    uid = study_uid_of(next((world.folder / "1").glob("*.dcm")))
+    paths = {*world.paths_of("instances", uid), *world.paths_of("results", uid)}
+    assert paths <= world.store.keys()
+    limits = Keep(*(4 * [1e-9, 0.0])[:6])
+    run_purge(replace(world.b.settings, keep=limits), dry_run=False)
+    assert not [key for key in world.store.keys() if key in paths or uid in key]
+    assert not (world.b.data / "cache" / uid).exists()
+
+
+def test_the_cache_removes_what_was_used_first_and_nothing_in_use(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", 2500)
+    with cache.of_study("held") as held:
+        (held / "file").write_bytes(bytes(2000))
+        for name in ("first", "second", "third"):
+            with cache.of_study(name) as home:
+                (home / "file").write_bytes(bytes(400))
+        assert {path.name for path in cache.root.iterdir()} == {"held", "third"}
+    assert {path.name for path in cache.root.iterdir()} == {"held", "third"}
+    with cache.of_study("third") as home:
+        (home / "more").write_bytes(bytes(2000))
+    assert {path.name for path in cache.root.iterdir()} == {"third"}
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    assert open_files
