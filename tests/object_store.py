@@ -51,7 +51,7 @@ class ObjectStore:
             self.failed += 1
             environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))
             start(f"{fault[0]} No", [("Content-Type", "application/xml")])
-            return [ERROR.format(fault[1]).encode()]
+            return [ERROR.format(fault[1]).encode()] if fault[1] else []
         return self._app(environment, start)
 
     def keys(self, folder: str = "") -> set[str]:

@@ -328,7 +328,9 @@ def _remove(folder: Path) -> None:
 def _reason(error: BaseException) -> str:
     cause = error if isinstance(error, ClientError) else error.__cause__
     if isinstance(cause, ClientError):
-        return f"it says {cause.response.get('Error', {}).get('Code', 'nothing')}"
+        told = cause.response
+        code = told.get("Error", {}).get("Code")
+        return f"it says {code or told.get('ResponseMetadata', {}).get('HTTPStatusCode')}"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return type(error).__name__
