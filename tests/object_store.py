@@ -54,7 +54,7 @@ class ObjectStore:
             return [ERROR.format(fault[1]).encode()] if fault[1] else []
         return self._app(environment, start)
 
-    def keys(self, folder: str = "") -> set[str]:
+    def names(self, folder: str = "") -> set[str]:
         """Below the prefix, without it."""
         found = self._client.list_objects_v2(Bucket=BUCKET, Prefix=f"node/{folder}")
         return {each["Key"].removeprefix("node/") for each in found.get("Contents", ())}

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from dicom_node import jobs
-from dicom_node.errors import Busy
+from dicom_node.errors import Busy, StoreAway
+from dicom_node.files import open_files
 from dicom_node.files.cache import Cache
 from dicom_node.files.content import transfer_syntax_of
-from dicom_node.files.objects import ATTEMPTS
+from dicom_node.files.objects import ATTEMPTS, PART_BYTES
 from dicom_node.keep.command import check_deep, run_purge
 from dicom_node.settings import Keep
 from tests.conftest import (
@@ -62,6 +63,10 @@ class World:
 
     def is_in(self, study_uid: str, state: str) -> bool:
         return jobs.show_job(self.a.settings, study_uid)[0].state == state
+
+    def forget_on_b(self, study_uid: str) -> bool:
+        """Remove its copies; False while a stage is at work on them."""
+        return Cache(self.b.data / "cache", 0).forget(study_uid)
 
     def paths_of(self, table: str, study_uid: str) -> dict[str, str]:
         """The SHA-256 of each."""
@@ -129,22 +134,23 @@ def test_a_study_travels_between_machines_and_a_damaged_one_is_named(
     assert f"damaged: {first}" in told
     assert told.count(": ") == 2, "nothing else is wrong"
     assert check_deep(world.b.settings, repair=True) == 1
-    assert f"lost+found/{first}" in store.keys("lost+found/")
+    assert f"lost+found/{first}" in store.names("lost+found/")
     world.a.send(*damaged)
-    assert world.paths_of("instances", bad).keys() <= store.keys("store/")
+    assert world.paths_of("instances", bad).keys() <= store.names("store/")
 
 
 Fault = Callable[[str, str], tuple[int, str] | None]
 FAULTS: dict[str, Fault] = {
     "it says AccessDenied": lambda _method, _key: (403, "AccessDenied"),
     "it says StorageFull": lambda method, _key: (507, "StorageFull") if method == "PUT" else None,
+    "there is no such bucket": lambda _method, _key: (404, "NoSuchBucket"),
     "": lambda method, _key: (200, "") if method == "PUT" else None,  # said yes, and kept nothing
 }
 
 
 def test_what_the_store_does_not_take_is_not_acknowledged(world: World) -> None:
     store, (uid, paths) = world.store, world.study(3)
-    before = store.keys("store/")
+    before = store.names("store/")
 
     def refused(why: str) -> None:
         with pytest.raises(Busy, match="0xA700"):
@@ -153,27 +159,66 @@ def test_what_the_store_does_not_take_is_not_acknowledged(world: World) -> None:
         assert len(said) == bool(why)
         assert all(why in each for each in said)
         assert world.paths_of("instances", uid) == {}
+        if why not in ("", "it says StorageFull"):  # what cannot be asked has not lost anything
+            with pytest.raises(StoreAway):
+                check_deep(world.b.settings, repair=True)
 
     for why, fault in FAULTS.items():
         store.fault = fault
         refused(why)
         store.heal()
     store.stop()
-    refused("EndpointConnectionError")
+    refused("cannot be written")
     store.start()
-    assert store.keys("store/") == before
+    assert store.names("store/") == before
     assert not any((world.a.data / "incoming").iterdir())
     world.a.send(*paths)
     wait_for(lambda: world.is_in(uid, "delivered"), "the study, sent again")
 
 
+def test_a_delivery_waits_for_the_store_and_never_sends_what_is_damaged(world: World) -> None:
+    store, archive = world.store, world.archive
+    waiting, broken = world.study(4), world.study(5)
+    archive.answer = lambda _sop_uid: 0xA700
+    for _, paths in (waiting, broken):
+        world.a.send(*paths)
+    query = "select count(*) from deliveries where status = 'waiting'"
+    wait_for(lambda: world.a.rows(query) == [(2 * 2,)], "an archive that is busy")
+    path = sorted(world.paths_of("results", broken[0]))[0]
+    content = store.read(path)
+    results = ("GET", "results/")
+    store.fault = lambda method, key: (503, "Slow") if (method, key[:8]) == results else None
+    for uid, _ in (waiting, broken):
+        wait_for(lambda uid=uid: world.forget_on_b(uid), "a moment without work")
+    archive.answer = lambda _sop_uid: 0x0000
+    wait_for(lambda: store.failed > 2 * ATTEMPTS, "failures of the deliveries")
+    store.write(path, content[:-2])
+    store.heal()
+    wait_for(lambda: world.is_in(waiting[0], "delivered"), "the waiting study")
+    wait_for(lambda: world.is_in(broken[0], "failed to deliver"), "the other one")
+    (sop_uid,) = world.a.rows(f"select sop_uid from results where path = '{path}'")[0]
+    assert sop_uid not in archive.kept
+    assert check_deep(world.b.settings, repair=False) == 1
+
+
+def test_large_objects_go_in_parts(world: World, tmp_path: Path) -> None:
+    files, path = open_files(world.b.settings), tmp_path / "large"
+    path.write_bytes(bytes(range(256)) * (3 * PART_BYTES // 256))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    files.keep(path, "quarantine/large.dcm", sha256)
+    assert not path.exists()
+    assert files.is_whole("quarantine/large.dcm", sha256)
+    with files.local("large") as local:
+        assert local.file("quarantine/large.dcm", sha256).stat().st_size == 3 * PART_BYTES
+
+
 def test_a_purge_leaves_nothing(world: World) -> None:
     uid = study_uid_of(next((world.folder / "1").glob("*.dcm")))
     paths = {*world.paths_of("instances", uid), *world.paths_of("results", uid)}
-    assert paths <= world.store.keys()
+    assert paths <= world.store.names()
     limits = Keep(*(4 * [1e-9, 0.0])[:6])
     run_purge(replace(world.b.settings, keep=limits), dry_run=False)
-    assert not [key for key in world.store.keys() if key in paths or uid in key]
+    assert not [key for key in world.store.names() if key in paths or uid in key]
     assert not (world.b.data / "cache" / uid).exists()
 
 
