@@ -8,11 +8,16 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 BUCKET = "patients"
 PREFIX = f"{BUCKET}/node/"
 ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>no</Message></Error>"
+
+
+class _Silent(WSGIRequestHandler):
+    def log(self, *_: object) -> None:
+        """Nothing."""
 
 
 class ObjectStore:
@@ -33,7 +38,9 @@ class ObjectStore:
         return f'[files]\nurl = "s3://{BUCKET}/node"\nendpoint = "{self.url}"\n'
 
     def start(self) -> None:
-        self._server = make_server("127.0.0.1", self.port, self._answer, threaded=True)
+        self._server = make_server(
+            "127.0.0.1", self.port, self._answer, threaded=True, request_handler=_Silent
+        )
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
