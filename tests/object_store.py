@@ -58,7 +58,8 @@ class ObjectStore:
             self.failed += 1
             environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))
             start(f"{fault[0]} No", [("Content-Type", "application/xml")])
-            return [ERROR.format(fault[1]).encode()] if fault[1] else []
+            has_body = fault[1] and environment["REQUEST_METHOD"] != "HEAD"
+            return [ERROR.format(fault[1]).encode()] if has_body else []
         return self._app(environment, start)
 
     def names(self, folder: str = "") -> set[str]:

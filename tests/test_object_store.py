@@ -156,8 +156,7 @@ def test_what_the_store_does_not_take_is_not_acknowledged(world: World) -> None:
         with pytest.raises(Busy, match="0xA700"):
             world.a.send(*paths)
         said = [each for each in world.reasons() if each.startswith("object store s3://patients")]
-        assert len(said) == bool(why)
-        assert all(why in each for each in said)
+        assert [why in each for each in said] == [True] * bool(why), said
         assert world.paths_of("instances", uid) == {}
         if why not in ("", "it says StorageFull"):  # what cannot be asked has not lost anything
             with pytest.raises(StoreAway):
