@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from dicom_node import jobs
-from dicom_node.errors import Busy, StoreAway
+from dicom_node.access.start import refuse
+from dicom_node.check import check
+from dicom_node.errors import Busy, SettingsError, StoreAway
 from dicom_node.files import open_files
 from dicom_node.files.cache import Cache
 from dicom_node.files.content import transfer_syntax_of
@@ -209,6 +212,19 @@ def test_large_objects_go_in_parts(world: World, tmp_path: Path) -> None:
     assert files.is_whole("quarantine/large.dcm", sha256)
     with files.local("large") as local:
         assert local.file("quarantine/large.dcm", sha256).stat().st_size == 2 * PART_BYTES + 3
+
+
+def test_it_is_looked_at_before_the_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = world.b.settings
+    seen = {each.what: each for each in check(settings)}
+    assert seen["object store"].good
+    assert seen["object store"].sentence == "s3://patients/node can be written"
+    open_way = replace(settings, files=replace(settings.files, endpoint="http://192.0.2.1"))
+    with pytest.raises(SettingsError, match="unencrypted"):
+        refuse(open_way, ("work",))
+    monkeypatch.setitem(sys.modules, "dicom_node.files.objects", None)
+    with pytest.raises(SettingsError, match=r"pip install 'dicom-node\[s3\]'"):
+        open_files(settings)
 
 
 def test_a_purge_leaves_nothing(world: World) -> None:

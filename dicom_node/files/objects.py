@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from aiohttp import ClientError as TransferError
 from botocore.exceptions import BotoCoreError, ClientError
+from fsspec.asyn import sync
 from s3fs import S3FileSystem
 
 from dicom_node.errors import FileLost, StoreAway
@@ -36,6 +37,9 @@ PART_BYTES, PARTS_AT_ONCE = 16 << 20, 2
 
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 3, 15, 2
 """A scanner waits meanwhile, and must hear 0xA700 before it gives up by itself."""
+
+PROBE_SECONDS = 5.0
+"""Who asks whether the node is ready must hear soon."""
 
 MANIFEST = "manifest.json"
 WITH_MANIFEST = "work"
@@ -82,7 +86,8 @@ class Objects:
         """What is wrong with the store, in words, or ""; writes a small object to know."""
         try:
             with self._asked("cannot be written"):
-                self._store.pipe_file(self._key(f"probe/{self._name}"), b"")
+                put, key = self._store._pipe_file, self._key(f"probe/{self._name}")
+                sync(self._store.loop, put, key, b"", timeout=PROBE_SECONDS)
         except StoreAway as error:
             return str(error)
         return ""
@@ -156,7 +161,7 @@ class Objects:
         return time.time() - float(changed.timestamp())
 
     def walk(self, folder: str) -> Iterator[str]:
-        """Every object below a folder; a part of the listing is held at a time, as none can be cut."""
+        """Every object below a folder; what is kept by hash is listed in parts, as memory must not grow."""
         if folder == "store":
             for digit in HEX:
                 yield from self._find(folder, digit)
