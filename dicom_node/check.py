@@ -15,6 +15,7 @@ from dicom_node.access.start import look
 from dicom_node.analyze import load_analyses
 from dicom_node.deliver import CONNECT_SECONDS, echo
 from dicom_node.errors import Busy, Declined, DeliveryError, NodeError, SettingsError
+from dicom_node.files import open_files
 from dicom_node.settings import Destination, Settings
 
 FREE_BYTES = 5 * 1024**3
@@ -36,6 +37,7 @@ def check(settings: Settings) -> tuple[Check, ...]:
         Check("configuration", True, f"AE title {settings.node.ae_title}; every key is known"),
         *_disk(settings.node.data_dir),
         *(_disk(settings.node.files) if settings.node.files_dir else ()),
+        *(_store(settings) if settings.files.url else ()),
         _database(settings),
         _port(settings),
         *(Check(seen.what, seen.good, seen.sentence) for seen in look(settings)),
@@ -65,6 +67,15 @@ def _disk(data_dir: Path) -> Iterator[Check]:
     if free < FREE_BYTES:
         sentence += f"; less than {FREE_BYTES / 1024**3:.0f} GiB: free some, or move node.data_dir"
     yield Check("disk", free >= FREE_BYTES, sentence)
+
+
+def _store(settings: Settings) -> Iterator[Check]:
+    try:
+        files = open_files(settings)
+        trouble = files.trouble()
+    except SettingsError as error:
+        trouble = str(error)
+    yield Check("object store", not trouble, trouble or f"{files.where} can be written")
 
 
 def _database(settings: Settings) -> Check:

@@ -11,6 +11,8 @@ NodeError
  |   |- UnsupportedPixels    |- TooLarge
  |- AnalysisError            a study that cannot be analyzed, with the code of its answer   a dead letter
  |   |- WeightsMismatch      |- MemoryShort   |- AnalysisTooSlow   |- AnalysisDied   |- AnalysisFailed
+ |- StoreAway                the object store does not answer, denies or is full            retried
+ |- FileLost                 a kept file is gone or damaged                                 a dead letter
  |- SetAside                 a stage whose machine was lost again and again                 a dead letter
  |- ExamplesError            DICOM that cannot become training examples
  |- ReportError              an object that cannot be written rightly
@@ -146,6 +148,30 @@ class AnalysisDied(AnalysisError):
 
 class AnalysisFailed(AnalysisError):
     """An analysis raised what it should not."""
+
+
+class StoreAway(NodeError):
+    """The object store, or the way to it, cannot be used now; ``where`` is its URL."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(where, reason)
+        self.where = where
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"object store {self.where}: {self.reason}"
+
+
+class FileLost(NodeError):
+    """A kept file is gone, or has not its content any more; ``path`` as in the index."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(path, what)
+        self.path = path
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}; see `dicom-node check --deep`"
 
 
 class SetAside(NodeError):

@@ -27,11 +27,12 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_node import node as node_module
+from dicom_node.files import Folder
+from dicom_node.files.content import fingerprint
 from dicom_node.keep.command import check_deep
-from dicom_node.keep.files import FOLDERS, Files
+from dicom_node.keep.files import FOLDERS
 from dicom_node.keep.purge import purge
 from dicom_node.node import Node
-from dicom_node.receive.store import fingerprint
 from dicom_node.settings import Keep, load
 from tests.conftest import Pacs, Postgres, RunningNode, make_study, start_node
 
@@ -305,7 +306,7 @@ def run(arguments: argparse.Namespace, folder: Path, database: str) -> bool:
     moment = 1e-6
     limits = Keep(sources_days=moment, results_days=moment, work_days=moment, jobs_days=moment)
     held = [order for order in purge(replace(running.settings, keep=limits)) if order.held]
-    left = [path for name in FOLDERS for path in Files(running.settings.node.files).walk(name)]
+    left = [path for name in FOLDERS for path in Folder(running.settings.node.files).walk(name)]
     after = check_deep(running.settings, repair=False)
     found += [
         ("files left when all is purged", f"{len(left)}, {len(held)} held back", not left),

@@ -19,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate
 
 from dicom_node.deliver import deliver, echo
 from dicom_node.errors import Busy
-from dicom_node.receive.store import fingerprint
+from dicom_node.files.content import fingerprint
 from tests import attack
 from tests.conftest import RunningNode, free_port, start_node, wait_for
 

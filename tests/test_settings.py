@@ -37,6 +37,12 @@ def test_the_commented_examples_parse(tmp_path: Path) -> None:
         ("[receive]\nquiet_seconds = nan", ["receive.quiet_seconds", "0 to 3600"]),
         ("[node]\nae_title = 'SEVENTEEN LETTERS'", ["node.ae_title", "16"]),
         ("[node]\nanalyses = 'models.layer:analysis'", ["node.analyses", "list"]),
+        ("[files]\nurl = 'http://bucket'", ["files.url", "s3://BUCKET"]),
+        ("[files]\nendpoint = 'https://me:pass@host'", ["files.endpoint", "without a user"]),
+        (
+            "[files]\nurl = 's3://bucket'\n[node]\nfiles_dir = '/srv'",
+            ["files.url", "node.files_dir"],
+        ),
         ("[node]\nanalyses = [1]", ["node.analyses[0]", "text"]),
         ("[analyze]\ndevice = 'gpu'", ["analyze.device", "auto, cpu, cuda"]),
         (

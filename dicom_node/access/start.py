@@ -10,6 +10,7 @@ import socket
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
@@ -118,6 +119,14 @@ def _ports(settings: Settings, roles: Collection[str] = ("receive", "web")) -> I
 
 
 def _links(settings: Settings) -> Iterator[Seen]:
+    own = settings.files
+    host = urlsplit(own.endpoint).hostname or ""
+    if own.endpoint.startswith("http:") and not is_loopback(host) and not own.insecure:
+        sentence = (
+            f"files.endpoint {own.endpoint} would carry images unencrypted; use https, or set "
+            "files.insecure = true where that network is itself closed to others"
+        )
+        yield Seen("encryption", False, sentence, fatal=True)
     links: tuple[Destination | Peer, ...] = (*settings.destinations, *settings.peers)
     for link in links:
         try:

@@ -43,6 +43,7 @@ class Earlier:
     sop_class: str
     sop_uid: str
     path: str
+    sha256: str
     acknowledged: tuple[str, ...]
 
 

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dicom_node.files import open_files
 from dicom_node.jobs import Memory
 from dicom_node.keep.deep import ADVICE, SETTLE_SECONDS, Deep, Problem
-from dicom_node.keep.files import Files
 from dicom_node.keep.progress import Progress as Runs
 from dicom_node.keep.purge import plan, purge
 from dicom_node.keep.repair import Repair
@@ -22,7 +22,7 @@ def check_deep(settings: Settings, repair: bool) -> int:
 
     0 all is well, or was mended; 1 something is left to do for a person.
     """
-    files, runs_settle = Files(settings.node.files), _settle_seconds(settings)
+    files, runs_settle = open_files(settings), _settle_seconds(settings)
     console, left, found = Console(soft_wrap=True, highlight=False), 0, 0
     with Memory(settings) as memory, _bar() as bar:
         runs = Runs(memory.client)

@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node import index
-from dicom_node.keep.files import FOLDERS, Files
+from dicom_node.files import Files
+from dicom_node.keep.files import FOLDERS
 from dicom_node.keep.progress import ACTIVE, CANCELED, FAILED, Progress
 
 PAGE_STUDIES, PAGE_FILES = 25, 1000

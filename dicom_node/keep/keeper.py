@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from dicom_node import index
 from dicom_node.errors import NodeError
-from dicom_node.keep.files import Files
+from dicom_node.files import open_files
 from dicom_node.keep.purge import purge
 from dicom_node.settings import Settings
 
@@ -52,7 +52,7 @@ class Keeper:
 def look(settings: Settings) -> dict[str, Any]:
     """Counts, and whether the newest files are there with their size; one event of the log."""
     engine = index.open_engine(settings.node.database_url)
-    files = Files(settings.node.files)
+    files = open_files(settings)
     tables = (index.studies, index.instances, index.results)
     try:
         with engine.connect() as connection:

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from dbos import DBOSClient
 
 from dicom_node import index
+from dicom_node.files import open_files
 from dicom_node.jobs import Memory, state_of
-from dicom_node.keep.files import Files
 from dicom_node.keep.progress import Progress
 from dicom_node.keep.retention import JOBS, TABLES, WORK, Order, Retention
 from dicom_node.settings import Settings
@@ -38,7 +38,7 @@ class _Purger:
         self._memory = memory
         self._engine: sa.Engine = memory.engine
         self._client: DBOSClient = memory.client
-        self._files = Files(settings.node.files)
+        self._files = open_files(settings)
         self.progress = Progress(memory.client)
 
     def finish(self) -> None:
@@ -46,6 +46,7 @@ class _Purger:
         for table in TABLES.values():
             for study_uid in index.purges_cut_off(self._engine, table):
                 count = index.end_purge(self._engine, table, study_uid, self._files.remove)
+                self._files.forget(study_uid)
                 _tell(study_uid, table.name, count, 0, "was cut off")
         for path in self._files.half_removed("work"):
             self._files.remove_tree(path)
@@ -62,6 +63,7 @@ class _Purger:
             if not index.begin_purge(self._engine, table, order.study):
                 return False
             index.end_purge(self._engine, table, study_uid, self._files.remove)
+        self._files.forget(study_uid)
         _tell(study_uid, order.what, order.files, order.bytes, order.why)
         return True
 

@@ -7,9 +7,10 @@ import sqlalchemy as sa
 from dbos import DBOSClient
 
 from dicom_node import index
+from dicom_node.files import Files
 from dicom_node.keep import deep
 from dicom_node.keep.deep import Deep, Problem
-from dicom_node.keep.files import Files
+from dicom_node.keep.files import set_aside
 from dicom_node.keep.progress import Progress
 
 TABLES = {"instances": index.instances, "results": index.results}
@@ -50,7 +51,7 @@ class Repair:
     def _set_damaged_aside(self, problem: Problem) -> str:
         # The row first: cut off now, the file is still found damaged.
         self._mark(problem)
-        return f"moved to {self._files.set_aside(problem.what)}; send the study again"
+        return f"moved to {set_aside(self._files, problem.what)}; send the study again"
 
     def _take_back(self, problem: Problem) -> str:
         table = TABLES[problem.table]
@@ -60,9 +61,9 @@ class Repair:
     def _set_orphan_aside(self, problem: Problem) -> str:
         if not self._look.is_orphan(problem.what):
             return "has its row meanwhile"
-        moved = self._files.set_aside(problem.what)
+        moved = set_aside(self._files, problem.what)
         if self._look.known_paths([problem.what]) and not self._files.is_here(problem.what):
-            self._files.put_back(moved, problem.what)  # its sender was told Success just now
+            self._files.move(moved, problem.what)  # its sender was told Success just now
             return "has its row meanwhile"
         return f"moved to {moved}"
 

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from dicom_node import index
+from dicom_node.files import open_files
 from dicom_node.keep.progress import Progress
 from dicom_node.settings import Keep, Settings
 
@@ -38,7 +38,7 @@ class Retention:
         self._engine = engine
         self._progress = progress
         self._keep: Keep = settings.keep
-        self._data: Path = settings.node.files
+        self._kept = open_files(settings)
         self._committing = [each.name for each in settings.destinations if each.commitment]
 
     def orders(self) -> Iterator[Order]:
@@ -144,9 +144,7 @@ class Retention:
         return held
 
     def _work(self, days: float) -> Iterator[Order]:
-        folder = self._data / "work"
-        uids = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        for study in self._old(uids, days):
+        for study in self._old(self._kept.folders_in("work"), days):
             why = f"older than {days:g} days"
             yield Order(
                 study, WORK, 1, 0, why, self.held({study.study_uid: study}).get(study.study_uid, "")

@@ -1,24 +1,17 @@
-"""What every stage does around its work: one log event, and folders that are there wholly or not at all."""
+"""What every stage does around its work: one log event, counted."""
 
 import logging
-import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from dicom_node import index
 from dicom_node.counters import FAILURES, STAGE_SECONDS
 from dicom_node.errors import NodeError
-from dicom_node.receive.store import sync_folder
 
 LOGGER = logging.getLogger(__name__)
-
-NEW_PARENTS = 3
-"""A folder of a generation may be the first of its study, and of its kind: ``results/STUDY/GENERATION``."""
 
 
 @contextmanager
@@ -57,40 +50,3 @@ def _count(word: str, event: str, fields: Mapping[str, Any], error: BaseExceptio
     if outcome == "failed":
         reason = type(error).__name__ if error else "to be tried again"
         FAILURES.labels(word, reason).inc()
-
-
-@contextmanager
-def written(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which takes its final name, durably, only when all is written."""
-    scratch = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    yield scratch
-    _sync_files(scratch)
-    sync_folder(scratch)
-    shutil.rmtree(folder, ignore_errors=True)
-    scratch.replace(folder)
-    for parent in folder.parents[:NEW_PARENTS]:
-        sync_folder(parent)
-
-
-@contextmanager
-def added(folder: Path, pattern: str) -> Iterator[Path]:
-    """A folder to write into, whose files then replace, durably, those of a pattern in another one."""
-    scratch = folder / "unfinished"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    yield scratch
-    _sync_files(scratch)
-    for path in folder.glob(pattern):
-        path.unlink()
-    for path in scratch.iterdir():
-        path.replace(folder / path.name)
-    scratch.rmdir()
-    sync_folder(folder)
-
-
-def _sync_files(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())

@@ -1,7 +1,6 @@
 """The steps: thin calls into the verbs. Between steps travel paths and small JSON, never arrays."""
 
 import logging
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, replace
@@ -14,30 +13,26 @@ from dicom_node import index
 from dicom_node.analyze.apart import Apart
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.identity import own_results, shared_header
-from dicom_node.counters import REFUSALS, SENT
-from dicom_node.deliver import Receipt, deliver
+from dicom_node.counters import REFUSALS
 from dicom_node.errors import (
-    Busy,
-    Declined,
-    DeliveryError,
+    FileLost,
     Incomplete,
     NotConformant,
     PatientsDiffer,
     ReportError,
     SetAside,
-    SettingsError,
     StudyError,
-    Unreachable,
     reason_of,
 )
-from dicom_node.pipeline.committing import commit, give_up
-from dicom_node.pipeline.handover import handover
-from dicom_node.pipeline.stage import added, stage, written
+from dicom_node.files import Local, open_files
+from dicom_node.pipeline.sending import Sender
+from dicom_node.pipeline.stage import stage
 from dicom_node.reasons import INTERNAL_ERROR, OTHER_PATIENT
 from dicom_node.report import Written, follow, hold_back, write_answer, write_objects
-from dicom_node.settings import Destination, Settings
+from dicom_node.settings import Settings
 from dicom_node.study import (
     Ground,
+    Outcome,
     StoredInstance,
     Study,
     Unanalyzed,
@@ -61,8 +56,9 @@ class Steps:
     def __init__(self, settings: Settings, engine: sa.Engine, analyses: Apart) -> None:
         self._settings = settings
         self._engine = engine
-        self._data = settings.node.files
+        self._files = open_files(settings)
         self._analyses = analyses
+        self.send = Sender(settings, engine, self._files).send
 
     def guarded(
         self, workflow_id: str, work: Callable[..., dict[str, Any]], *of: Any
@@ -87,31 +83,43 @@ class Steps:
         with stage("assemble", study_uid, generation) as fields:
             rows = index.instances_of(self._engine, study_uid, generation)
             fields["instances"] = len(rows)
-            instances = self._foreign(study_uid, rows)
             arrived = {row.sop_uid for row in rows if row.generation == generation}
-            if arrived and not arrived & {item.sop_instance_uid for item in instances}:
-                # An archive that sends on what it gets must not be answered again, and again.
-                made: dict[str, Any] = {"nothing": RETURNED}
-            else:
-                made = self._assembled(study_uid, generation, instances)
+            with self._files.local(study_uid) as local:
+                instances = self._foreign(study_uid, rows, local)
+                if arrived and not arrived & {item.sop_instance_uid for item in instances}:
+                    # An archive that sends on what it gets must not be answered again, and again.
+                    made: dict[str, Any] = {"nothing": RETURNED}
+                else:
+                    made = self._assembled(study_uid, generation, instances, local)
             fields |= made
         return made | {"seconds": fields["seconds"]}
 
-    def _foreign(self, study_uid: str, rows: Sequence[sa.Row[Any]]) -> list[StoredInstance]:
-        """The instances that are not results of this program, of this node or another one."""
+    def _foreign(
+        self, study_uid: str, rows: Sequence[sa.Row[Any]], local: Local, without_lost: bool = False
+    ) -> list[StoredInstance]:
+        """The instances that are not results of this program, of this node or another one.
+
+        Raises FileLost, unless one may do without what is lost.
+        """
         mine = index.results.c.study_uid == study_uid
         with self._engine.connect() as connection:
             known = set(connection.scalars(sa.select(index.results.c.sop_uid).where(mine)))
-        instances = [
-            StoredInstance(row.sop_uid, row.sop_class, self._data / row.path, row.calling_ae)
-            for row in rows
-            if row.sop_uid not in known and row.state == index.KEPT
-        ]
+        instances = []
+        for row in rows:
+            if row.sop_uid in known or row.state != index.KEPT:
+                continue
+            try:
+                path = local.file(row.path, row.sha256)
+            except FileLost:
+                if without_lost:
+                    continue
+                raise
+            instances.append(StoredInstance(row.sop_uid, row.sop_class, path, row.calling_ae))
         own = own_results(instances)
         return [item for item in instances if item.sop_instance_uid not in own]
 
     def _assembled(
-        self, study_uid: str, generation: int, instances: Sequence[StoredInstance]
+        self, study_uid: str, generation: int, instances: Sequence[StoredInstance], local: Local
     ) -> dict[str, Any]:
         largest_bytes = self._settings.assemble.largest_mib * 2**20
         try:
@@ -121,7 +129,7 @@ class Steps:
             )
         except StudyError as error:
             return _refused([Ground(error.code.value, error.reason)])
-        with written(self._work(study_uid, generation)) as folder:
+        with local.written(_folder("work", study_uid, generation)) as folder:
             study.save(folder)
         unused = Counter(item.reason for item in study.unused)
         return {"scans": len(study.acquisitions), "unused": dict(unused)}
@@ -139,9 +147,11 @@ class Steps:
     def analyze(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Scans to Findings, on disk; or the reasons why no analysis gave any."""
         with stage("analyze", study_uid, generation) as fields:
-            work = self._work(study_uid, generation)
-            with added(work, "findings-*") as folder:
-                said = self._analyses.run(work, folder)
+            name = _folder("work", study_uid, generation)
+            with self._files.local(study_uid) as local:
+                work = local.folder(name)
+                with local.added(name, "findings-*") as folder:
+                    said = self._analyses.run(work, folder)
             made: dict[str, Any] = {"findings": [each.analysis for each in said if not each.ground]}
             if not made["findings"]:
                 made = _refused([each.ground for each in said if each.ground])
@@ -150,19 +160,17 @@ class Steps:
 
     def report(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Findings to DICOM objects, on disk and in the index, each due at each destination."""
-        with stage("report", study_uid, generation) as fields:
-            work, folder = self._work(study_uid, generation), self._results(study_uid, generation)
-            earlier = self._earlier_reports(study_uid, generation)
-            study, destinations = Study.load(work), self._settings.destinations
-            outcomes = load_outcomes(work)
-            if not outcomes:
-                raise ReportError(
-                    f"study {study_uid}: no findings lie in {work}; a shared folder must be mounted "
-                    "without a cache of its entries (NFS: actimeo=0)"
-                )
+        with (
+            stage("report", study_uid, generation) as fields,
+            self._files.local(study_uid) as local,
+        ):
+            folder = _folder("results", study_uid, generation)
+            earlier = self._earlier_reports(study_uid, generation, local)
+            study, outcomes = self._found(study_uid, generation, local)
+            destinations = self._settings.destinations
             fault: NotConformant | None = None
             try:
-                with written(folder) as scratch:
+                with local.written(folder) as scratch:
                     try:
                         made = write_objects(study, outcomes, scratch, destinations)
                         made = follow(made, earlier)
@@ -189,6 +197,28 @@ class Steps:
             "seconds": fields["seconds"],
         }
 
+    def _found(
+        self, study_uid: str, generation: int, local: Local
+    ) -> tuple[Study, tuple[Outcome, ...]]:
+        """The study, its sources at hand, and what the analyses say of it. Raises ReportError, FileLost."""
+        work = local.folder(_folder("work", study_uid, generation))
+        study, outcomes = Study.load(work), load_outcomes(work)
+        if not outcomes:
+            raise ReportError(
+                f"study {study_uid}: no findings lie in {work}; a shared folder must be mounted "
+                "without a cache of its entries (NFS: actimeo=0)"
+            )
+        used = {
+            path.name
+            for acquisition in study.acquisitions
+            for source in acquisition.sources
+            for path in source.paths
+        }
+        for row in index.instances_of(self._engine, study_uid, generation):
+            if row.state == index.KEPT and Path(row.path).name in used:
+                local.file(row.path, row.sha256)
+        return study, outcomes
+
     def answer(
         self, study_uid: str, generation: int, grounds: Sequence[Sequence[str]]
     ) -> dict[str, Any]:
@@ -199,21 +229,29 @@ class Steps:
             for code in dict.fromkeys(fields["codes"]):
                 REFUSALS.labels(code).inc()
             if self._settings.report.refusals and not self._has_results(study_uid, generation):
-                rows = index.instances_of(self._engine, study_uid, generation)
-                header = shared_header(study_uid, self._foreign(study_uid, rows))
-                unanalyzed = Unanalyzed(
-                    study_uid, tuple(Ground(code, text) for code, text in grounds), header
-                )
-                earlier = self._earlier_reports(study_uid, generation)
-                # A folder of its own: results that were held back stay to be looked at.
-                folder = self._answers(study_uid, generation)
-                with written(folder) as scratch:
-                    answers = write_answer(unanalyzed, scratch, self._settings.destinations)
-                    made = follow(answers, earlier)
-                    hold_back(study_uid, made)
+                with self._files.local(study_uid) as local:
+                    made, folder = self._answered(study_uid, generation, grounds, local)
                 due = self._record(study_uid, generation, made, folder)
                 fields["objects"] = [item.kind for item in made]
         return {"answered": bool(due), "due": due, "seconds": fields["seconds"]}
+
+    def _answered(
+        self, study_uid: str, generation: int, grounds: Sequence[Sequence[str]], local: Local
+    ) -> tuple[Sequence[Written], str]:
+        """The answer, written; and where."""
+        rows = index.instances_of(self._engine, study_uid, generation)
+        header = shared_header(study_uid, self._foreign(study_uid, rows, local, without_lost=True))
+        unanalyzed = Unanalyzed(
+            study_uid, tuple(Ground(code, text) for code, text in grounds), header
+        )
+        earlier = self._earlier_reports(study_uid, generation, local)
+        # A folder of its own: results that were held back stay to be looked at.
+        folder = _folder("answers", study_uid, generation)
+        with local.written(folder) as scratch:
+            answers = write_answer(unanalyzed, scratch, self._settings.destinations)
+            made = follow(answers, earlier)
+            hold_back(study_uid, made)
+        return made, folder
 
     def dead_letter(
         self, study_uid: str, generation: int, word: str, error: BaseException | None
@@ -244,7 +282,9 @@ class Steps:
         with self._engine.connect() as connection:
             return bool(connection.scalar(sa.select(query)))
 
-    def _earlier_reports(self, study_uid: str, generation: int) -> dict[str, list[Path]]:
+    def _earlier_reports(
+        self, study_uid: str, generation: int, local: Local
+    ) -> dict[str, list[Path]]:
         """By destination, the documents of the latest earlier generation of which it has any.
 
         What it has not yet, it will not have: it is superseded when this generation is recorded.
@@ -255,14 +295,15 @@ class Steps:
         for name in {name for item in documents for name in item.acknowledged}:
             theirs = [item for item in documents if name in item.acknowledged]
             latest = max(item.generation for item in theirs)
-            earlier[name] = [self._data / each.path for each in theirs if each.generation == latest]
+            earlier[name] = [
+                local.file(each.path, each.sha256) for each in theirs if each.generation == latest
+            ]
         return earlier
 
     def _record(
-        self, study_uid: str, generation: int, made: Sequence[Written], folder: Path
+        self, study_uid: str, generation: int, made: Sequence[Written], folder: str
     ) -> list[str]:
         """Into the index, each object due where it is wanted; returns the names of these destinations."""
-        folder = folder.relative_to(self._data)
         groups: dict[tuple[str, ...], list[index.Result]] = defaultdict(list)
         for item in made:
             result = index.Result(
@@ -274,9 +315,9 @@ class Steps:
                 item.kind,
                 item.sop_class_uid,
                 item.sha256,
-                str(folder / item.path.name),
+                f"{folder}/{item.path.name}",
                 item.verdict or index.CONFORMS,
-                (self._data / folder / item.path.name).stat().st_size,
+                self._files.size(f"{folder}/{item.path.name}"),
             )
             groups[self._wanted(item)].append(result)
         for names, results in groups.items():
@@ -293,86 +334,9 @@ class Steps:
         is_wanted = self._settings.report.refusals
         return tuple(name for name in item.due if is_wanted and name in wanted)
 
-    def send(self, study_uid: str, generation: int, name: str) -> dict[str, Any]:
-        """One attempt to deliver what a destination has not acknowledged yet.
 
-        Returns ``retry``: the reason to try again, or nothing. Raises Declined, SettingsError.
-        """
-        found = [each for each in self._settings.destinations if each.name == name]
-        due = index.results_due(self._engine, study_uid, generation, name)
-        if not due and not any(each.commitment for each in found):
-            # Superseded meanwhile; or cut off after the last answer was recorded, before the step was.
-            return {"retry": "", "at": time.time()}
-        with stage("deliver", study_uid, generation) as fields:
-            fields |= {"destination": name, "instances": len(due), "acknowledged": 0}
-            if not found:
-                sentence = f"destination {name} is no longer configured; results wait for it"
-                raise SettingsError(sentence)
-            self._send(due, found[0], fields, (study_uid, generation))
-        retry = fields.get("retry") or fields.get("waits", "")
-        return {"retry": retry, "at": time.time(), "seconds": fields["seconds"]}
-
-    def _send(
-        self,
-        due: Sequence[sa.Row[Any]],
-        destination: Destination,
-        fields: dict[str, Any],
-        of: tuple[str, int],
-    ) -> None:
-        """Send results and ask for commitment; what each is answered is remembered, counted and audited.
-
-        Raises Declined.
-        """
-        name, waiting = destination.name, {row.sop_uid for row in due}
-        ae_title, acknowledged = self._settings.node.ae_title, set[str]()
-
-        def answered(receipt: Receipt) -> None:
-            waiting.discard(receipt.sop_instance_uid)
-            if receipt.is_delivered:
-                acknowledged.add(receipt.sop_instance_uid)
-            status = "delivered" if receipt.is_delivered else "failed"
-            status = "warning" if receipt.is_warning else status
-            reason = "" if status == "delivered" else f"0x{receipt.status:04X}"
-            index.record_delivery(self._engine, receipt.sop_instance_uid, name, status, reason)
-            SENT.labels(name, status).inc()
-
-        def unanswered(status: str, error: DeliveryError) -> None:
-            for sop_uid in waiting:
-                index.record_delivery(self._engine, sop_uid, name, status, error.reason)
-
-        try:
-            give_up(self._engine, name, *of)
-            if due:
-                paths = self._files(due)
-                with handover(due, paths, ae_title, destination, acknowledged):
-                    deliver(paths, destination, ae_title, answered)
-            fields["waits"] = commit(self._engine, destination, ae_title, *of)
-        except (Unreachable, Busy) as error:
-            fields["retry"] = error.reason
-            unanswered("waiting", error)
-        except Declined as error:
-            unanswered("failed", error)
-            raise
-        finally:
-            fields["acknowledged"] = len(acknowledged)
-
-    def _files(self, due: Sequence[sa.Row[Any]]) -> list[Path]:
-        """Raises ReportError where one is gone."""
-        paths = [self._data / row.path for row in due]
-        if gone := [
-            str(row.path) for row, path in zip(due, paths, strict=True) if not path.exists()
-        ]:
-            raise ReportError(f"{', '.join(gone)}: gone; see `dicom-node check --deep`")
-        return paths
-
-    def _work(self, study_uid: str, generation: int) -> Path:
-        return self._data / "work" / study_uid / str(generation)
-
-    def _results(self, study_uid: str, generation: int) -> Path:
-        return self._data / "results" / study_uid / str(generation)
-
-    def _answers(self, study_uid: str, generation: int) -> Path:
-        return self._data / "answers" / study_uid / str(generation)
+def _folder(kind: str, study_uid: str, generation: int) -> str:
+    return f"{kind}/{study_uid}/{generation}"
 
 
 def _caution(study_uid: str, generation: int, made: Sequence[Written]) -> list[str]:

@@ -13,15 +13,15 @@ from typing import Any, cast
 from dbos import DBOS, EnqueueOptions, StepOptions
 
 from dicom_node import index
-from dicom_node.errors import Unreachable
+from dicom_node.errors import StoreAway, Unreachable
 from dicom_node.pipeline.steps import RECOVERIES, Steps
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
 GIVE_UP_SECONDS = 72 * 3600.0
 """A weekend: an archive that was down on Friday evening is seen to on Monday."""
 
-DATABASE_ATTEMPTS = 12
-"""Of a step that the database failed, with pauses of 1, 2, 4 ... seconds: half an hour in all."""
+ATTEMPTS = 12
+"""Of a step that database or object store failed; pauses of 1, 2, 4 ... seconds: half an hour in all."""
 
 ANSWER = ":answer"
 """Ends the id of a report that says why a study was not analyzed: one for each generation."""
@@ -57,12 +57,12 @@ class Ticket:
 
 
 def _options(name: str) -> StepOptions:
-    """A database that is away for a while is no reason to give a study up; all else is raised at once."""
+    """A database or a store that is away is no reason to give a study up; all else is raised at once."""
     return {
         "name": name,
         "retries_allowed": True,
-        "max_attempts": DATABASE_ATTEMPTS,
-        "should_retry": lambda error: isinstance(error, index.DATABASE_AWAY),
+        "max_attempts": ATTEMPTS,
+        "should_retry": lambda error: isinstance(error, (*index.DATABASE_AWAY, StoreAway)),
     }
 
 

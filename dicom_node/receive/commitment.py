@@ -9,12 +9,10 @@ sent on the requestor's association while that is open; else on a new one, to th
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from pydicom import Dataset
-from pydicom.errors import BytesLengthException
 from pynetdicom import AE, build_role
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -25,8 +23,9 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from dicom_node import index
 from dicom_node.access.tls import client_arguments
-from dicom_node.errors import SettingsError, Unreachable
-from dicom_node.receive.store import is_intact, is_uid
+from dicom_node.errors import SettingsError, StoreAway, Unreachable
+from dicom_node.files import open_files
+from dicom_node.receive.store import is_uid
 from dicom_node.settings import Destination, Peer, Settings
 
 LOGGER = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ class Commitments:
         self._settings = settings
         self._engine = engine
         self._stir = stir
-        self._data = settings.node.files
+        self._files = open_files(settings)
         self._open: dict[str, Association] = {}
         self._lock = threading.Lock()
 
@@ -134,10 +133,9 @@ class Commitments:
             return NO_SUCH_INSTANCE
         if row.sop_class != named.sop_class:
             return CLASS_CONFLICT
-        path: Path = self._data / row.path
         try:
-            return SUCCESS if is_intact(path, row.sha256) else PROCESSING_FAILURE
-        except (OSError, BytesLengthException, EOFError, ValueError):
+            return SUCCESS if self._files.is_whole(row.path, row.sha256) else PROCESSING_FAILURE
+        except StoreAway:
             return PROCESSING_FAILURE
 
     def _send(self, asked: index.Commitment, report: Dataset) -> None:

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from dicom_node.receive.store import META_GROUP, transfer_syntax_of
+from dicom_node.files.content import META_GROUP, transfer_syntax_of
 
 META_LENGTH_AT, META_AT = 140, 144
 """Where (0002,0000) has its value, and where what it counts begins, PS3.10 section 7.1."""

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,21 @@ from dbos import DBOSClient
 
 from dicom_node import audit, index
 from dicom_node.counters import INSTANCES, RECEIVED_BYTES, STAGE_SECONDS
-from dicom_node.errors import DuplicateInstance, Mismatch, Refused, StoreFull, Unreadable
+from dicom_node.errors import (
+    DuplicateInstance,
+    FileLost,
+    Mismatch,
+    Refused,
+    StoreAway,
+    StoreFull,
+    Unreadable,
+)
+from dicom_node.files import open_files
+from dicom_node.files.content import fingerprint, fingerprint_of
 from dicom_node.receive.ledger import Ledger
 from dicom_node.receive.recorder import Recorder
 from dicom_node.receive.space import Space
-from dicom_node.receive.store import (
-    Folders,
-    check_command,
-    fingerprint,
-    have_one_shape,
-    keep,
-    read_header,
-)
+from dicom_node.receive.store import check_command, have_one_shape, read_header
 from dicom_node.settings import Expect, Settings, Source
 
 LOGGER = logging.getLogger(__name__)
@@ -74,8 +78,8 @@ class Intake:
         self._engine = engine
         self._recorder = Recorder(engine, client)
         self._stir = stir
-        self.folders = Folders(settings.node.data_dir.absolute(), settings.node.files)
-        self.space = Space((self.folders.data, self.folders.files), settings.receive.limits)
+        self._files = open_files(settings)
+        self.space = Space(settings.folders, settings.receive.limits)
 
     def store(self, handed: Handed, sender: Sender) -> int:
         """Check, make durable, remember, answer: a C-STORE status, PS3.4 table B.2-1."""
@@ -129,7 +133,10 @@ class Intake:
             raise StoreFull(handed.sop_uid, f"cannot be read back: {error.strerror}") from error
         if handed.study_uid not in ("", header.study_uid):
             raise Mismatch(handed.sop_uid, "the data set is of another study than the request")
-        sha256, kept = keep(handed.path, self.folders.store, handed.sop_uid, handed.sha256)
+        with _refused("written", handed.sop_uid):
+            sha256 = handed.sha256 or fingerprint(handed.path)
+            kept = f"store/{sha256}.dcm"
+            self._files.keep(handed.path, kept, sha256)
         arrival = index.Arrival(
             header.sop_uid,
             header.sop_class,
@@ -138,7 +145,7 @@ class Intake:
             header.transfer_syntax,
             sha256,
             size,
-            str(kept.relative_to(self.folders.files)),
+            kept,
             sender.calling_ae,
             sender.peer,
         )
@@ -151,11 +158,11 @@ class Intake:
         except index.DATABASE_AWAY as error:
             raise StoreFull(handed.sop_uid, "the database is away or busy") from error
         self._stir(arrival.study_uid)
-        what = "new" if known.is_new else self._compare(arrival, kept, known)
+        what = "new" if known.is_new else self._compare(arrival, known)
         self._ledger.took(sender.carrier.association, arrival, header.patient_id)
         return arrival, what
 
-    def _compare(self, arrival: index.Arrival, kept: Path, known: index.Kept) -> str:
+    def _compare(self, arrival: index.Arrival, known: index.Kept) -> str:
         """What comes under a UID that is known: the first is kept. Raises DuplicateInstance, StoreFull.
 
         One UID in two transfer syntaxes is one instance by the standard: a lossy compression must have a UID
@@ -163,30 +170,46 @@ class Intake:
         have one shape is checked.
         """
         if known.state != index.KEPT and known.path == arrival.path:
-            return self._stored_again(arrival, kept, known)
+            return self._stored_again(arrival, known)
         if known.sha256 == arrival.sha256:
             return "identical"  # and has landed on itself
-        first = self.folders.files / known.path
         same_syntax = known.transfer_syntax == arrival.transfer_syntax
-        try:
-            same = known.state == index.KEPT and (
-                fingerprint(first) == arrival.sha256 if same_syntax else have_one_shape(first, kept)
-            )
+        with _refused("compared", arrival.sop_uid):
+            same = known.state == index.KEPT and self._is_same(arrival, known, same_syntax)
             if same:
-                kept.unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreFull(arrival.sop_uid, f"cannot be compared: {error.strerror}") from error
+                self._files.remove([arrival.path])
         if not same:
-            keep(kept, self.folders.quarantine, arrival.sop_uid)
+            with _refused("set aside", arrival.sop_uid):
+                self._files.move(arrival.path, f"quarantine/{arrival.sha256}.dcm")
             raise DuplicateInstance(arrival.sop_uid, "known with other content")
         return "identical" if same_syntax else "known in another transfer syntax, the first is kept"
 
-    def _stored_again(self, arrival: index.Arrival, kept: Path, known: index.Kept) -> str:
+    def _is_same(self, arrival: index.Arrival, known: index.Kept, same_syntax: bool) -> bool:
+        with self._files.reading(known.path) as first:
+            if same_syntax:
+                return fingerprint_of(first) == arrival.sha256
+            with self._files.reading(arrival.path) as second:
+                return have_one_shape(first, second)
+
+    def _stored_again(self, arrival: index.Arrival, known: index.Kept) -> str:
         """What was purged or lost is here again. Raises StoreFull where a purge took it just now."""
-        if not kept.exists():
+        with _refused("found again", arrival.sop_uid):
+            is_here = self._files.is_here(arrival.path)
+        if not is_here:
             index.mark_missing(self._engine, index.instances, arrival.study_uid, [arrival.path])
             raise StoreFull(arrival.sop_uid, "removed by a purge in the same moment; send it again")
         return f"was {known.state}, stored again"
+
+
+@contextmanager
+def _refused(word: str, sop_uid: str) -> Iterator[None]:
+    """What keeps an instance from being kept, for its sender. Raises StoreFull."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreFull(sop_uid, f"cannot be {word}: {error.strerror}") from error
+    except (StoreAway, FileLost) as error:
+        raise StoreFull(sop_uid, str(error)) from error
 
 
 def _seconds(started: float, outcome: str) -> dict[str, float]:

@@ -22,6 +22,8 @@ from dicom_node.access.serving import Guarded
 from dicom_node.access.tls import server_context
 from dicom_node.access.users import users_path
 from dicom_node.counters import ASSOCIATIONS
+from dicom_node.files import open_files
+from dicom_node.files.content import sync_folder
 from dicom_node.receive.answers import Answers
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.commitment import Commitments
@@ -64,13 +66,18 @@ class Receiver:
         stir = self._carriers.stir
         self._intake = Intake(settings, self._engine, self._client, stir, self._ledger)
         self._commitments = Commitments(settings, self._engine, self._carriers.stir)
-        self._folders = self._intake.folders
-        self._folders.create()
-        self._arrivals = Arrivals(self._folders.incoming, self._intake.space.is_short)
+        files = open_files(settings)
+        self._incoming = settings.node.data_dir.absolute() / "incoming"
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        files.create()
+        sync_folder(self._incoming.parent)
+        # Where files are shared, other receivers copy to the same folder.
+        self._ages = {folder: ABANDONED_SECONDS for folder in files.unfinished}
+        self._arrivals = Arrivals(self._incoming, self._intake.space.is_short)
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"
         dimse_messages.NamedTemporaryFile = self._arrivals.begin  # type: ignore[misc,assignment]
-        tempfile.tempdir = str(self._folders.incoming)  # for what comes through the web
+        tempfile.tempdir = str(self._incoming)  # for what comes through the web
         self._sweep(0.0)  # nobody can send yet: what lies there was cut off with the last process
         self._server = self._listen()
         self._web = self._listen_web()
@@ -187,8 +194,7 @@ class Receiver:
 
     def _sweep(self, age_seconds: float) -> None:
         """Remove files that nobody is writing, and to which nothing was added for so long."""
-        # Where files are shared, other receivers copy to the same folder.
-        ages = {self._folders.incoming: age_seconds, self._folders.arriving: ABANDONED_SECONDS}
+        ages = self._ages | {self._incoming: age_seconds}
         for path in (path for folder in ages for path in folder.iterdir()):
             with contextlib.suppress(FileNotFoundError):  # finished meanwhile
                 old = time.time() - path.stat().st_mtime >= ages[path.parent]

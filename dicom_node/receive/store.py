@@ -1,16 +1,10 @@
-"""What happens to one received data set: checked, hashed, kept under its hash, remembered.
+"""What one received data set says that it is, held against what its sender says.
 
 Files are named by a SHA-256 of their content, never by a UID: no sender can choose a path, an identical
-resend lands on itself, and another object under the same UID cannot overwrite the first. What is hashed is
-the transfer syntax and the data set: the file meta around it changes with the program that wrote it.
+resend lands on itself, and another object under the same UID cannot overwrite the first.
 """
 
-import errno
-import hashlib
-import os
 import re
-import shutil
-import uuid
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +12,16 @@ from typing import BinaryIO
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import data_element_generator
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from dicom_node.errors import InvalidIdentifier, Mismatch, StoreFull, Unreadable
+from dicom_node.errors import InvalidIdentifier, Mismatch, Unreadable
+from dicom_node.files.content import transfer_syntax_of
 
 UID_PATTERN = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
 HEADER_TAGS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
 EQUIPMENT_TAGS = ("Manufacturer", "ManufacturerModelName", "StationName", "SeriesDescription")
 SHAPE_TAGS = ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames")
 """What stays the same when an instance is encoded anew."""
-
-PREAMBLE_BYTES = 132
-META_GROUP, TRANSFER_SYNTAX_TAG = 0x0002, 0x00020010
-CHUNK_BYTES = 1 << 20
 
 NOT_DICOM = (
     *(InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, KeyError),
@@ -56,37 +46,6 @@ class Header:
     """Values of EQUIPMENT_TAGS, for the site's declarations; they are not kept."""
     patient_id: str
     """For the audit trail, which hides it; it is not kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Where instances lie: being received, always on a local disk; kept; set aside."""
-
-    data: Path
-    files: Path
-
-    @property
-    def incoming(self) -> Path:
-        return self.data / "incoming"
-
-    @property
-    def store(self) -> Path:
-        return self.files / "store"
-
-    @property
-    def quarantine(self) -> Path:
-        return self.files / "quarantine"
-
-    @property
-    def arriving(self) -> Path:
-        """Where a file is being copied to from the local disk, on the file system of the store."""
-        return self.files / "arriving"
-
-    def create(self) -> None:
-        """Make what is missing."""
-        for folder in (self.incoming, self.store, self.quarantine, self.arriving):
-            folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(self.data)
 
 
 def is_uid(text: str) -> bool:
@@ -154,87 +113,10 @@ def _parse(path: Path, sop_uid: str) -> tuple[Dataset, int]:
         return dataset, file.tell()
 
 
-def keep(path: Path, folder: Path, sop_uid: str, sha256: str = "") -> tuple[str, Path]:
-    """Make a file durable under its fingerprint, hashed here where it is not known, in a folder.
-
-    Returns both. Raises StoreFull.
-    """
-    try:
-        sha256 = sha256 or fingerprint(path)
-        kept = folder / f"{sha256}.dcm"
-        if path.stat().st_dev == folder.stat().st_dev:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            path.replace(kept)
-        else:
-            _copy(path, kept, sha256)
-        sync_folder(folder)
-    except OSError as error:
-        raise StoreFull(sop_uid, f"cannot be written: {error.strerror}") from error
-    return sha256, kept
-
-
-def _copy(path: Path, kept: Path, sha256: str) -> None:
-    """To another file system, under its name only when all of it is there and reads back the same.
-
-    Raises OSError.
-    """
-    arriving = kept.parents[1] / "arriving" / uuid.uuid4().hex
-    try:
-        with path.open("rb") as source, arriving.open("xb") as copy:
-            shutil.copyfileobj(source, copy, CHUNK_BYTES)
-            copy.flush()
-            os.fsync(copy.fileno())
-            # What is read back shall come from there, not from this machine's memory.
-            os.posix_fadvise(copy.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        if arriving.stat().st_size != path.stat().st_size or fingerprint(arriving) != sha256:
-            raise OSError(errno.EIO, "the copy differs from what was received")
-        arriving.replace(kept)
-        path.unlink()
-    finally:
-        arriving.unlink(missing_ok=True)
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 of the transfer syntax and of all bytes of the data set. Raises OSError."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256(transfer_syntax_of(file))
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def transfer_syntax_of(file: BinaryIO) -> bytes:
-    """The transfer syntax of a file meta, b"" where it has none; leaves where the data set begins."""
-    file.seek(PREAMBLE_BYTES)
-    meta = data_element_generator(
-        file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != META_GROUP
-    )
-    found = [bytes(each.value or b"") for each in meta if each.tag == TRANSFER_SYNTAX_TAG]
-    return found[-1].rstrip(b"\0 ") if found else b""
-
-
-def is_intact(path: Path, sha256: str) -> bool:
-    """Whether a kept file still has its content. Raises OSError."""
-    if fingerprint(path) == sha256:
-        return True
-    with path.open("rb") as file:  # before version 0002 of the database whole files were hashed
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-
-
-def have_one_shape(path: Path, other: Path) -> bool:
+def have_one_shape(file: BinaryIO, other: BinaryIO) -> bool:
     """Whether two encodings under one SOP Instance UID can be the same image. Raises OSError."""
     shapes = []
-    for each in (path, other):
+    for each in (file, other):
         dataset = dcmread(each, specific_tags=list(SHAPE_TAGS), stop_before_pixels=True)
         shapes.append([str(dataset.get(tag) or "") for tag in SHAPE_TAGS])
     return shapes[0] == shapes[1]
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

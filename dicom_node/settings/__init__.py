@@ -2,6 +2,7 @@
 
 from dicom_node.settings.access import Access, Caller, Identity, Link, Tls
 from dicom_node.settings.destinations import Destination
+from dicom_node.settings.files import Files
 from dicom_node.settings.keeping import Keep
 from dicom_node.settings.limits import Limits
 from dicom_node.settings.observe import Audit, Web
@@ -28,6 +29,7 @@ __all__ = [
     "Color",
     "Destination",
     "Expect",
+    "Files",
     "Identity",
     "Keep",
     "Limits",

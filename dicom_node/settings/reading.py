@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from dicom_node.errors import SettingsError
 from dicom_node.settings.access import Access, Tls, check_access, with_identity
 from dicom_node.settings.destinations import Destination
+from dicom_node.settings.files import Files
 from dicom_node.settings.keeping import Keep
 from dicom_node.settings.observe import Audit, Web
 from dicom_node.settings.parts import Analyze, Assemble, Node, Report
@@ -33,10 +34,17 @@ class Settings:
     report: Report = field(default_factory=Report)
     web: Web = field(default_factory=Web)
     audit: Audit = field(default_factory=Audit)
+    files: Files = field(default_factory=Files)
     keep: Keep = field(default_factory=Keep)
     destinations: tuple[Destination, ...] = ()
     sources: tuple[Source, ...] = ()
     peers: tuple[Peer, ...] = ()
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """On which disks there must be room: what is being received, and what is kept in a folder."""
+        here = self.node.data_dir.absolute()
+        return (here,) if self.files.url else (here, self.node.files)
 
 
 def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -157,6 +165,8 @@ def _check(part: Any, file: str, section: str) -> None:
 
 
 def _check_names(settings: Settings, file: str) -> None:
+    if settings.files.url and settings.node.files_dir:
+        raise SettingsError(f"{file}: files.url and node.files_dir are both set; leave one empty")
     names = [destination.name for destination in settings.destinations]
     for name in names:
         if names.count(name) > 1:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from dicom_node import audit, index
 from dicom_node.counters import FOLDER_VARIABLE
 from dicom_node.errors import NodeError
+from dicom_node.files import open_files
 from dicom_node.jobs import show_job
 from dicom_node.lookup import find_study
 from dicom_node.pseudonyms import Pseudonyms
@@ -63,6 +64,7 @@ class _Window:
         self._settings = settings
         self._engine = engine
         self._pseudonyms = pseudonyms
+        self._files = open_files(settings)
         self._registry = registry(settings, engine)
         if os.environ.get(FOLDER_VARIABLE):
             MultiProcessCollector(self._registry)
@@ -76,7 +78,7 @@ class _Window:
 
     def readyz(self, _request: Request) -> Response:
         """Whether the node can do its work; if not, why."""
-        found = reasons(self._settings, self._engine)
+        found = reasons(self._settings, self._engine, self._files)
         told = {"ready": not found, "reasons": list(found)}
         return JSONResponse(told, NOT_READY if found else OK, {"Cache-Control": "no-store"})
 
@@ -98,7 +100,7 @@ class _Window:
             "free_gib": None,
             "refresh": 0 if request.query_params.get("refresh") == "0" else REFRESH_SECONDS,
         }
-        told["reasons"] = reasons(self._settings, self._engine)
+        told["reasons"] = reasons(self._settings, self._engine, self._files)
         try:
             told |= self._facts()
         except index.DATABASE_ERRORS:

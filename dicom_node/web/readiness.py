@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from dicom_node import index
+from dicom_node.files import Files
 from dicom_node.settings import Settings
 from dicom_node.web.progress import DELAYED, loads
 
@@ -28,9 +29,11 @@ class Worker:
     is_alive: bool
 
 
-def reasons(settings: Settings, engine: sa.Engine) -> tuple[str, ...]:
+def reasons(settings: Settings, engine: sa.Engine, files: Files) -> tuple[str, ...]:
     """Why the node is not ready; nothing where it is."""
     found = list(_disk(settings))
+    if trouble := files.trouble():
+        found.append(f"{trouble}; `dicom-node check` says whether it is mended")
     try:
         with engine.connect() as connection:
             found += _pending(settings, connection)
@@ -46,8 +49,7 @@ def reasons(settings: Settings, engine: sa.Engine) -> tuple[str, ...]:
 
 def room(settings: Settings) -> tuple[int, float]:
     """Bytes that are free where the data are, and how many must stay so. Raises OSError."""
-    folders = settings.node.data_dir, settings.node.files
-    disk = min(map(shutil.disk_usage, folders), key=lambda usage: usage.free)
+    disk = min(map(shutil.disk_usage, settings.folders), key=lambda usage: usage.free)
     return disk.free, settings.receive.limits.needed_bytes(disk.total)
 
 
