@@ -12,6 +12,7 @@ NodeError
  |- AnalysisError            a study that cannot be analyzed, with the code of its answer   a dead letter
  |   |- WeightsMismatch      |- MemoryShort   |- AnalysisTooSlow   |- AnalysisDied   |- AnalysisFailed
  |- SetAside                 a stage whose machine was lost again and again                 a dead letter
+ |- DiskFull                 a stage found no room for what it makes; it waits, and goes on by itself
  |- ExamplesError            DICOM that cannot become training examples
  |- ReportError              an object that cannot be written rightly
  |   |- NotConformant        it was written, and did not pass its check     a dead letter
@@ -150,6 +151,10 @@ class AnalysisFailed(AnalysisError):
 
 class SetAside(NodeError):
     """The machines that worked on a stage were lost so often that it is not tried again."""
+
+
+class DiskFull(NodeError):
+    """A disk of the node has no room for what a stage makes."""
 
 
 class ExamplesError(NodeError):

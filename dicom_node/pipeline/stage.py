@@ -12,7 +12,8 @@ from typing import Any
 
 from dicom_node import index
 from dicom_node.counters import FAILURES, STAGE_SECONDS
-from dicom_node.errors import NodeError
+from dicom_node.disk import FULL
+from dicom_node.errors import DiskFull, NodeError
 from dicom_node.receive.store import sync_folder
 
 LOGGER = logging.getLogger(__name__)
@@ -28,6 +29,10 @@ def stage(word: str, study_uid: str, generation: int) -> Iterator[dict[str, Any]
     fields: dict[str, Any] = {"study": study_uid, "generation": generation}
     try:
         yield fields
+    except OSError as failed:
+        if failed.errno not in FULL:
+            raise
+        raise DiskFull(f"no room on the disk: {failed.strerror}") from failed
     finally:
         error = sys.exc_info()[1]
         fields["seconds"] = round(time.monotonic() - started, 3)
@@ -65,9 +70,10 @@ def written(folder: Path) -> Iterator[Path]:
     scratch = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    yield scratch
-    _sync_files(scratch)
-    sync_folder(scratch)
+    with _removed_at_failure(scratch):
+        yield scratch
+        _sync_files(scratch)
+        sync_folder(scratch)
     shutil.rmtree(folder, ignore_errors=True)
     scratch.replace(folder)
     for parent in folder.parents[:NEW_PARENTS]:
@@ -80,14 +86,25 @@ def added(folder: Path, pattern: str) -> Iterator[Path]:
     scratch = folder / "unfinished"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    yield scratch
-    _sync_files(scratch)
+    with _removed_at_failure(scratch):
+        yield scratch
+        _sync_files(scratch)
     for path in folder.glob(pattern):
         path.unlink()
     for path in scratch.iterdir():
         path.replace(folder / path.name)
     scratch.rmdir()
     sync_folder(folder)
+
+
+@contextmanager
+def _removed_at_failure(folder: Path) -> Iterator[None]:
+    """Half of a result is worth nothing, and on a full disk its space is what others need."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _sync_files(folder: Path) -> None:

@@ -20,6 +20,7 @@ from dicom_node.errors import (
     Busy,
     Declined,
     DeliveryError,
+    DiskFull,
     Incomplete,
     NotConformant,
     PatientsDiffer,
@@ -32,6 +33,7 @@ from dicom_node.errors import (
 )
 from dicom_node.pipeline.committing import commit, give_up
 from dicom_node.pipeline.handover import handover
+from dicom_node.pipeline.room import Room
 from dicom_node.pipeline.stage import added, stage, written
 from dicom_node.reasons import INTERNAL_ERROR, OTHER_PATIENT
 from dicom_node.report import Written, follow, hold_back, write_answer, write_objects
@@ -63,14 +65,21 @@ class Steps:
         self._engine = engine
         self._data = settings.node.files
         self._analyses = analyses
+        self.room = Room(settings)
 
     def guarded(
         self, workflow_id: str, work: Callable[..., dict[str, Any]], *of: Any
     ) -> dict[str, Any]:
-        """Do a step's work, unless the machines that tried were lost too often. Raises SetAside."""
+        """Do a step's work once there is room, unless its machines were lost too often. Raises SetAside."""
         if (lost := index.rescues_of(self._engine, workflow_id)) > RECOVERIES:
             raise SetAside(f"its worker was lost {lost} times in this stage; it is not tried again")
-        return work(*of)
+        makes_files = work not in (self.close_if_complete, self.send)
+        while True:
+            self.room.wait(makes_files)
+            try:
+                return work(*of)
+            except DiskFull:
+                self.room.pause()
 
     def close_if_complete(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Seconds to wait until the generation may be complete (0.0 = it is), and its priority."""

@@ -75,7 +75,7 @@ class Intake:
         self._recorder = Recorder(engine, client)
         self._stir = stir
         self.folders = Folders(settings.node.data_dir.absolute(), settings.node.files)
-        self.space = Space((self.folders.data, self.folders.files), settings.receive.limits)
+        self.space = Space(settings.node.folders, settings.receive.limits)
 
     def store(self, handed: Handed, sender: Sender) -> int:
         """Check, make durable, remember, answer: a C-STORE status, PS3.4 table B.2-1."""

@@ -48,10 +48,12 @@ class Gauges(Collector):
 
     def _disk(self) -> Iterator[Metric]:
         try:
-            free, needed = room(self._settings)
+            disk, needed = room(self._settings)
         except OSError:
             return
-        yield _gauge("free_disk_bytes", "Free space in data_dir", [], [([], free)])
+        yield _gauge(
+            "free_disk_bytes", "Free space on the fullest disk of the node", [], [([], disk.free)]
+        )
         yield _gauge("wanted_disk_bytes", "Less is too little: receive.limits", [], [([], needed)])
 
     def _work(self) -> Iterator[Metric]:

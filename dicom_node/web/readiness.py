@@ -1,6 +1,5 @@
 """Whether the node can take and work off studies now, and if not, what keeps it, for those who mend it."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from dicom_node import index
+from dicom_node.disk import Disk, fullest
 from dicom_node.settings import Settings
 from dicom_node.web.progress import DELAYED, loads
 
@@ -44,11 +44,10 @@ def reasons(settings: Settings, engine: sa.Engine) -> tuple[str, ...]:
     return tuple(found)
 
 
-def room(settings: Settings) -> tuple[int, float]:
-    """Bytes that are free where the data are, and how many must stay so. Raises OSError."""
-    folders = settings.node.data_dir, settings.node.files
-    disk = min(map(shutil.disk_usage, folders), key=lambda usage: usage.free)
-    return disk.free, settings.receive.limits.needed_bytes(disk.total)
+def room(settings: Settings) -> tuple[Disk, float]:
+    """The fullest disk, and how many bytes of it must stay free. Raises OSError."""
+    disk, limits = fullest(settings.node.folders), settings.receive.limits
+    return disk, max(limits.needed_bytes(disk.total), limits.floor_bytes(disk.total))
 
 
 def workers(settings: Settings, engine: sa.Engine) -> tuple[Worker, ...]:
@@ -63,16 +62,15 @@ def workers(settings: Settings, engine: sa.Engine) -> tuple[Worker, ...]:
 
 
 def _disk(settings: Settings) -> Iterator[str]:
-    where = settings.node.data_dir.absolute()
     try:
-        free, needed = room(settings)
+        disk, needed = room(settings)
     except OSError as error:
-        yield f"disk: {where}: {error.strerror}"
+        yield f"disk: {error.filename}: {error.strerror}"
         return
-    if free < needed:
+    if disk.free < needed:
         yield (
-            f"disk: {free / GIB:.1f} GiB free in {where}, less than {needed / GIB:.1f} (receive.limits); "
-            "free some, or move node.data_dir"
+            f"disk: {disk.free / GIB:.1f} GiB free in {disk.folder}, less than {needed / GIB:.1f} "
+            "(receive.limits); free some, and the node goes on by itself"
         )
 
 
