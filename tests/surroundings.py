@@ -88,3 +88,38 @@ def wait_until_delivered(
 def assert_sound(node: RunningNode) -> None:
     """SQLite says that its file is."""
     assert node.rows("pragma integrity_check") == [("ok",)]
+
+
+SLEEP = """import select, time
+time.sleep = lambda seconds: select.select([], [], [], max(seconds, 0)) and None
+"""
+
+
+class FakedClock:
+    """The wall clock of the processes that are started with it: libfaketime, set while they run.
+
+    Their folder must be in PYTHONPATH, as it is of a node that tests start.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+        if not found:
+            pytest.skip("faketime is not installed")
+        # Version 0.9.10 fails each clock_nanosleep of a process whose monotonic clock it leaves alone.
+        (folder / "sitecustomize.py").write_text(SLEEP)
+        self._file = folder / "clock"
+        self._ahead = 0
+        self.set(0)
+        self.environment = {
+            "LD_PRELOAD": str(found[0]),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, seconds: int) -> None:
+        """Move it by so much from where it is."""
+        self._ahead += seconds
+        scratch = self._file.with_suffix(".new")
+        scratch.write_text(f"{self._ahead:+d}\n")
+        scratch.replace(self._file)

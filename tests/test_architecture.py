@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SEAM = "models.scan models.findings models.analysis"
 BASE = "dicom_node.__version__ dicom_node.settings dicom_node.errors dicom_node.reasons"
-CARRY = f"{BASE} dicom_node.disk dicom_node.index dicom_node.study {SEAM} pydicom"
+CARRY = f"{BASE} dicom_node.clock dicom_node.disk dicom_node.index dicom_node.study {SEAM} pydicom"
 WATCHED = "dicom_node.audit dicom_node.counters dicom_node.pseudonyms"
 VERBS = (
     "dicom_node.receive dicom_node.assemble dicom_node.analyze dicom_node.report dicom_node.deliver"
@@ -25,6 +25,7 @@ ALLOWED = {
     "dicom_node.access": f"{BASE} dicom_node.options",
     "dicom_node.counters": "",
     "dicom_node.disk": "",
+    "dicom_node.clock": "",
     "dicom_node.pseudonyms": BASE,
     "dicom_node.audit": f"{BASE} {WATCHED}",
     "dicom_node.web": (

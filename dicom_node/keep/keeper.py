@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node import index
+from dicom_node.clock import Clock
 from dicom_node.errors import NodeError
 from dicom_node.keep.files import Files
 from dicom_node.keep.purge import purge
@@ -24,6 +25,7 @@ class Keeper:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._clock = Clock()
         self._stopping = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -38,7 +40,7 @@ class Keeper:
                 return
 
     def _purge(self) -> None:
-        for _order in purge(self._settings):
+        for _order in purge(self._settings, self._clock):
             if self._stopping.is_set():
                 return
 

@@ -70,12 +70,14 @@ def written(folder: Path) -> Iterator[Path]:
     scratch = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    with _removed_at_failure(scratch):
+    try:
         yield scratch
         _sync_files(scratch)
         sync_folder(scratch)
-    shutil.rmtree(folder, ignore_errors=True)
-    scratch.replace(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.replace(folder)
+    finally:  # half of a result is worth nothing, and on a full disk its space is what others need
+        shutil.rmtree(scratch, ignore_errors=True)
     for parent in folder.parents[:NEW_PARENTS]:
         sync_folder(parent)
 
@@ -86,25 +88,16 @@ def added(folder: Path, pattern: str) -> Iterator[Path]:
     scratch = folder / "unfinished"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    with _removed_at_failure(scratch):
+    try:
         yield scratch
         _sync_files(scratch)
-    for path in folder.glob(pattern):
-        path.unlink()
-    for path in scratch.iterdir():
-        path.replace(folder / path.name)
-    scratch.rmdir()
+        for path in folder.glob(pattern):
+            path.unlink()
+        for path in scratch.iterdir():
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     sync_folder(folder)
-
-
-@contextmanager
-def _removed_at_failure(folder: Path) -> Iterator[None]:
-    """Half of a result is worth nothing, and on a full disk its space is what others need."""
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _sync_files(folder: Path) -> None:

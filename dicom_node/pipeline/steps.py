@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,18 @@ from dicom_node.errors import (
     Busy,
     Declined,
     DeliveryError,
-    DiskFull,
     Incomplete,
     NotConformant,
     PatientsDiffer,
     ReportError,
-    SetAside,
     SettingsError,
     StudyError,
     Unreachable,
     reason_of,
 )
 from dicom_node.pipeline.committing import commit, give_up
+from dicom_node.pipeline.guard import Guard
 from dicom_node.pipeline.handover import handover
-from dicom_node.pipeline.room import Room
 from dicom_node.pipeline.stage import added, stage, written
 from dicom_node.reasons import INTERNAL_ERROR, OTHER_PATIENT
 from dicom_node.report import Written, follow, hold_back, write_answer, write_objects
@@ -51,9 +49,6 @@ LOGGER = logging.getLogger(__name__)
 REPORTS = ("measurements", "refusal")
 """Kinds of results that are documents, and so name their predecessors."""
 
-RECOVERIES = 5
-"""A stage that ends its process or its machine this often is set aside; the worker lives on."""
-
 RETURNED = "all instances are results of this program that came back"
 
 
@@ -65,21 +60,7 @@ class Steps:
         self._engine = engine
         self._data = settings.node.files
         self._analyses = analyses
-        self.room = Room(settings)
-
-    def guarded(
-        self, workflow_id: str, work: Callable[..., dict[str, Any]], *of: Any
-    ) -> dict[str, Any]:
-        """Do a step's work once there is room, unless its machines were lost too often. Raises SetAside."""
-        if (lost := index.rescues_of(self._engine, workflow_id)) > RECOVERIES:
-            raise SetAside(f"its worker was lost {lost} times in this stage; it is not tried again")
-        makes_files = work not in (self.close_if_complete, self.send)
-        while True:
-            self.room.wait(makes_files)
-            try:
-                return work(*of)
-            except DiskFull:
-                self.room.pause()
+        self.guard = Guard(settings, engine)
 
     def close_if_complete(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Seconds to wait until the generation may be complete (0.0 = it is), and its priority."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from dbos import DBOSClient
-from pynetdicom import AE, _config, dimse_messages, evt
+from pynetdicom import AE, _config, dimse_messages, evt, timer
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
@@ -21,6 +21,7 @@ from dicom_node.access.rules import Rules
 from dicom_node.access.serving import Guarded
 from dicom_node.access.tls import server_context
 from dicom_node.access.users import users_path
+from dicom_node.clock import STEADY
 from dicom_node.counters import ASSOCIATIONS
 from dicom_node.receive.answers import Answers
 from dicom_node.receive.carriers import Carriers
@@ -69,6 +70,7 @@ class Receiver:
         self._arrivals = Arrivals(self._folders.incoming, self._intake.space.is_short)
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"
+        timer.time = STEADY  # type: ignore[assignment]
         dimse_messages.NamedTemporaryFile = self._arrivals.begin  # type: ignore[misc,assignment]
         tempfile.tempdir = str(self._folders.incoming)  # for what comes through the web
         self._sweep(0.0)  # nobody can send yet: what lies there was cut off with the last process

@@ -55,7 +55,8 @@ def workers(settings: Settings, engine: sa.Engine) -> tuple[Worker, ...]:
     now, limit = time.time(), settings.web.lost_seconds
     found = []
     for item in index.heartbeats_now(engine):
-        silent = max(0.0, now - item.seen_at) if item.seen_at else None
+        # A sign of life from hours ahead was given before the clock was set back; a new one comes soon.
+        silent = abs(now - item.seen_at) if item.seen_at else None
         alive = silent is not None and silent < limit
         found.append(Worker(item.executor, item.role, silent, item.started_at, item.starts, alive))
     return tuple(found)
