@@ -16,11 +16,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tests import faults_clock, faults_disk
+from tests import faults_clock, faults_disk, faults_network
 from tests.chaos import log_into
 from tests.surroundings import Fault
 
-FAULTS: tuple[Fault, ...] = (*faults_disk.FAULTS, *faults_clock.FAULTS)
+FAULTS: tuple[Fault, ...] = (
+    *faults_disk.FAULTS,
+    *faults_clock.FAULTS,
+    *faults_network.FAULTS,
+)
 
 
 def trial(fault: Fault, kept: Path) -> tuple[str, str]:

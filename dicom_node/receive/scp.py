@@ -21,7 +21,7 @@ from dicom_node.access.rules import Rules
 from dicom_node.access.serving import Guarded
 from dicom_node.access.tls import server_context
 from dicom_node.access.users import users_path
-from dicom_node.clock import STEADY
+from dicom_node.clock import STEADY, Clock
 from dicom_node.counters import ASSOCIATIONS
 from dicom_node.receive.answers import Answers
 from dicom_node.receive.carriers import Carriers
@@ -59,6 +59,7 @@ class Receiver:
         self._engine = index.open_engine(settings.node.database_url, BUSY_SECONDS)
         self._client: DBOSClient = index.open_client(self._engine)
         self._stopping = threading.Event()
+        self._clock = Clock()
         self._ledger = Ledger(settings.node.ae_title)
         rules = rules_of(settings)
         self._carriers = Carriers(self._engine, self._client, name, rules, self._ledger)
@@ -193,7 +194,7 @@ class Receiver:
         ages = {self._folders.incoming: age_seconds, self._folders.arriving: ABANDONED_SECONDS}
         for path in (path for folder in ages for path in folder.iterdir()):
             with contextlib.suppress(FileNotFoundError):  # finished meanwhile
-                old = time.time() - path.stat().st_mtime >= ages[path.parent]
+                old = self._clock.cautious() - path.stat().st_mtime >= ages[path.parent]
                 if old and not self._arrivals.knows(path):
                     path.unlink()
                     _log("unfinished instance removed")
