@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node import deliver as deliver_module
-from tests.conftest import Pacs, RunningNode, make_study, start_node, wait_for
+from tests.conftest import Pacs, RunningNode, make_study, start_node, study_uid_of, wait_for
 from tests.faults_clock import associate, generations, store
 from tests.surroundings import Fault, states, wait_until_delivered
 
@@ -61,7 +61,7 @@ def archive_falls_silent(folder: Path) -> str:
             wait_for(lambda: len(other.kept) == 2, "the other archive, which is there")
             node.send(*second)
             wait_for(lambda: len(other.kept) == 4, "the other archive, for the next study")
-            wait_for(lambda: _waiting(node), "the delivery to hear of the silence", 200)
+            wait_for(lambda: _waiting(node, first), "the delivery to hear of the silence", 300)
             heard = time.monotonic() - began
         archive.seconds = 0.0
         wait_until_delivered(node, [first, second], 400)
@@ -79,8 +79,11 @@ def archive_falls_silent(folder: Path) -> str:
     )
 
 
-def _waiting(node: RunningNode) -> bool:
-    query = "select count(*) from deliveries where destination = 'silent' and status = 'waiting'"
+def _waiting(node: RunningNode, paths: tuple[Path, ...]) -> bool:
+    query = (
+        "select count(*) from deliveries join results using (sop_uid) where destination = 'silent' "
+        f"and status = 'waiting' and study_uid = '{study_uid_of(paths[0])}'"
+    )
     return node.rows(query)[0][0] > 0
 
 
