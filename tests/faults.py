@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tests import faults_clock, faults_disk, faults_network
+from tests import faults_clock, faults_disk, faults_memory, faults_network
 from tests.chaos import log_into
 from tests.surroundings import Fault
 
@@ -24,6 +24,7 @@ FAULTS: tuple[Fault, ...] = (
     *faults_disk.FAULTS,
     *faults_clock.FAULTS,
     *faults_network.FAULTS,
+    *faults_memory.FAULTS,
 )
 
 

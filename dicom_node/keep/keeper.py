@@ -11,6 +11,7 @@ from dicom_node.clock import Clock
 from dicom_node.errors import NodeError
 from dicom_node.keep.files import Files
 from dicom_node.keep.purge import purge
+from dicom_node.keep.trail import purge_trail
 from dicom_node.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class Keeper:
         for _order in purge(self._settings, self._clock):
             if self._stopping.is_set():
                 return
+        for _path in purge_trail(self._settings, self._clock.cautious()):
+            pass  # each is an event of the log
 
     def _try(self, work: Any, event: str) -> None:
         try:
