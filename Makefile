@@ -4,7 +4,8 @@
 # Also: make bench (seconds and memory), make bench-receive (the receiver beside DCMTK and Orthanc),
 # make bench-pipeline (queue, database, outages; needs Postgres), make bench-status (the status page at
 # 100,000 studies), make attack (what hostile senders achieve), make chaos (kill -9 under load, KILLS times),
-# make lint.
+# make soak (ASSOCIATIONS of every kind: what the receiver keeps of them), make faults (full disks, a clock that is
+# set, peers that fall silent, memory that is short; as root, FAULTS=disk for some), make lint.
 # On a machine without a GPU, the small CPU build of torch:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -12,10 +13,12 @@ PYTHON ?= python3
 OUT ?= demo-output
 TORCH_INDEX ?=
 KILLS ?= 200
+ASSOCIATIONS ?= 10000
+FAULTS ?=
 BIN := .venv/bin
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 
-.PHONY: demo test bench bench-receive bench-pipeline bench-status attack chaos lint clean
+.PHONY: demo test bench bench-receive bench-pipeline bench-status attack chaos soak faults lint clean
 
 demo: .venv/.ready
 	$(BIN)/dicom-node demo --out $(OUT)
@@ -43,6 +46,12 @@ attack: .venv/.ready
 chaos: .venv/.ready
 	$(BIN)/python -m tests.chaos --kills $(KILLS)
 	$(BIN)/python -m tests.chaos --kills $(KILLS) --database postgres
+
+soak: .venv/.ready
+	$(BIN)/python -m tests.soak --associations $(ASSOCIATIONS)
+
+faults: .venv/.ready
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

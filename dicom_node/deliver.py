@@ -19,7 +19,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
 )
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, _config, evt, timer
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext, build_context
@@ -29,6 +29,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from dicom_node.access.tls import client_arguments, handshake_failure
+from dicom_node.clock import STEADY
 from dicom_node.errors import Busy, Declined, SettingsError, Unreachable
 from dicom_node.settings import Destination
 
@@ -200,6 +201,7 @@ def _associate(
     """An established association, released at the end, aborted on an error."""
     # pynetdicom sends a file in pieces, without reading it whole, only by a switch of the whole process.
     _config.STORE_SEND_CHUNKED_DATASET = True
+    timer.time = STEADY  # type: ignore[assignment]
     entity = AE(calling_ae)
     entity.connection_timeout, entity.acse_timeout = CONNECT_SECONDS, ACSE_SECONDS
     entity.network_timeout, entity.dimse_timeout = NETWORK_SECONDS, DIMSE_SECONDS

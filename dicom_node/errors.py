@@ -14,6 +14,7 @@ NodeError
  |- StoreAway                the object store does not answer, denies or is full            retried
  |- FileLost                 a kept file is gone or damaged                                 a dead letter
  |- SetAside                 a stage whose machine was lost again and again                 a dead letter
+ |- DiskFull                 a stage found no room for what it makes; it waits, and goes on by itself
  |- ExamplesError            DICOM that cannot become training examples
  |- ReportError              an object that cannot be written rightly
  |   |- NotConformant        it was written, and did not pass its check     a dead letter
@@ -176,6 +177,10 @@ class FileLost(NodeError):
 
 class SetAside(NodeError):
     """The machines that worked on a stage were lost so often that it is not tried again."""
+
+
+class DiskFull(NodeError):
+    """A disk of the node has no room for what a stage makes."""
 
 
 class ExamplesError(NodeError):

@@ -17,6 +17,8 @@ IDENTIFIERS = frozenset({"study", "series", "instance", "step", "transaction"})
 PLAIN = frozenset({"sop_classes"})
 """Fields whose UIDs say nothing of a patient, and which a manufacturer made up: they go into the settings."""
 
+REPEAT_SECONDS = 60.0
+
 
 class JsonLines(logging.Formatter):
     """One line: when, how bad, which role, what happened, and the event's own fields."""
@@ -65,6 +67,19 @@ def _places(record: logging.LogRecord) -> list[str]:
     return places
 
 
+class Sparing(logging.Filter):
+    """Lets the same words through once a minute: DBOS says four times a second that a disk is full."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now, words = time.monotonic(), record.getMessage()
+        self._said = {text: at for text, at in self._said.items() if now - at < REPEAT_SECONDS}
+        return self._said.setdefault(words, now) == now
+
+
 def write_logs(role: str) -> JsonLines:
     """Send our events to standard error; what libraries say is dropped, as it may quote headers.
 
@@ -79,6 +94,7 @@ def write_logs(role: str) -> JsonLines:
     logging.getLogger().addHandler(logging.NullHandler())
     dbos = logging.getLogger("dbos")
     dbos.addHandler(handler)
+    dbos.addFilter(Sparing())
     dbos.setLevel(logging.WARNING)
     dbos.propagate = False
     warnings.simplefilter("ignore")

@@ -24,7 +24,7 @@ from types import FrameType, TracebackType
 from typing import IO, Any
 
 from dicom_node.access.start import refuse, warn
-from dicom_node.counters import FOLDER_VARIABLE
+from dicom_node.counters import FOLDER_VARIABLE, ROLE_VARIABLE
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.logs import log, write_logs
 from dicom_node.migrations import MIGRATION_ERRORS, migrate
@@ -162,6 +162,7 @@ class Node:
             | {
                 "DICOM_NODE__RECEIVE__PORT": str(self._port),
                 FOLDER_VARIABLE: self._counts,
+                ROLE_VARIABLE: role,
                 "DICOM_NODE__NODE__DATA_DIR": json.dumps(
                     str(self._settings.node.data_dir.absolute())
                 ),

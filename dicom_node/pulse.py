@@ -24,12 +24,13 @@ def pulse(settings: Settings, executor: str, role: str) -> Iterator[None]:
     seconds = settings.web.lost_seconds / BEATS
 
     def run() -> None:
-        begun = _try(index.begin_heartbeat, engine, executor, role)
+        is_known = _try(index.begin_heartbeat, engine, executor, role)
         while not stopping.wait(seconds):
-            if begun:
-                _try(index.beat, engine, executor)
+            if is_known:
+                said = _try(index.beat, engine, executor)
             else:
-                begun = _try(index.begin_heartbeat, engine, executor, role)
+                said = _try(index.begin_heartbeat, engine, executor, role)
+            is_known = is_known if said is None else said
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -40,11 +41,11 @@ def pulse(settings: Settings, executor: str, role: str) -> Iterator[None]:
     engine.dispose()
 
 
-def _try(act: Callable[..., None], engine: sa.Engine, *told: str) -> bool:
+def _try(act: Callable[..., bool | None], engine: sa.Engine, *told: str) -> bool | None:
+    """What an act says; None where the database is away."""
     try:
-        act(engine, *told)
+        return act(engine, *told)
     except index.DATABASE_AWAY as error:
         fields = {"reason": type(error).__name__}
         LOGGER.warning("failed to give a sign of life", extra={"fields": fields})
-        return False
-    return True
+        return None

@@ -39,12 +39,14 @@ CLOSED = {"wait_seconds": 0.0, "evidence": "", "priority": 5}
 class NoWork:
     """The steps without their work: what is left is the queue's and the database's."""
 
-    def guarded(self, workflow_id: str, work: Callable[..., Any], *of: Any) -> Any:
+    def run(self, workflow_id: str, _name: str, work: Callable[..., Any], *of: Any) -> Any:
+        """As the guard does, beside its looks at disk and clock."""
         index.rescues_of(self.engine, workflow_id)
         return work(*of)
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
+        self.guard = self
 
     def close_if_complete(self, study_uid: str, generation: int) -> dict[str, Any]:
         index.close_if_complete(self.engine, study_uid, generation, index.Rules(0.0, 0.0))

@@ -85,11 +85,20 @@ def test_the_web_asks_for_a_login(personal: Guarded) -> None:
     line = http.client.HTTPConnection(HERE, personal.web_port, timeout=60)
     assert post(line).headers["www-authenticate"].startswith("Basic ")
     assert post(line, "us1", PASSCODE).status == 415
+    assert "must be multipart/related" in personal.reason()
     for _ in range(5):
         assert post(line, "us1", "wrong").status == 401
         assert "wrong user" in personal.reason()
     assert post(line, "us1", PASSCODE).status == 429
     assert "must wait" in personal.reason()
+    audited = (personal.node.data / "audit" / "receive.xml").read_text()
+    for words in (
+        "no login",
+        "must be multipart/related",
+        "wrong user or passcode",
+        "it must wait",
+    ):
+        assert words in audited, words
 
 
 def test_check_knows_a_running_node_behind_its_door(personal: Guarded) -> None:

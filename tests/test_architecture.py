@@ -12,7 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SEAM = "models.scan models.findings models.analysis"
 BASE = "dicom_node.__version__ dicom_node.settings dicom_node.errors dicom_node.reasons"
-CARRY = f"{BASE} dicom_node.index dicom_node.study dicom_node.files {SEAM} pydicom"
+CARRY = (
+    f"{BASE} dicom_node.clock dicom_node.disk dicom_node.index dicom_node.study dicom_node.files {SEAM} "
+    "pydicom"
+)
 WATCHED = "dicom_node.audit dicom_node.counters dicom_node.pseudonyms"
 VERBS = (
     "dicom_node.receive dicom_node.assemble dicom_node.analyze dicom_node.report dicom_node.deliver"
@@ -24,14 +27,16 @@ ALLOWED = {
     "dicom_node.options": "",
     "dicom_node.access": f"{BASE} dicom_node.options",
     "dicom_node.counters": "",
+    "dicom_node.disk": "",
+    "dicom_node.clock": "",
     "dicom_node.files": f"{BASE} pydicom",
     "dicom_node.files.objects": f"{BASE} dicom_node.files.cache dicom_node.files.content "
     "dicom_node.files.folder s3fs fsspec botocore aiohttp",
     "dicom_node.pseudonyms": BASE,
     "dicom_node.audit": f"{BASE} {WATCHED}",
     "dicom_node.web": (
-        f"{BASE} {WATCHED} dicom_node.access dicom_node.files dicom_node.index dicom_node.jobs "
-        "dicom_node.lookup"
+        f"{BASE} {WATCHED} dicom_node.access dicom_node.disk dicom_node.files dicom_node.index "
+        "dicom_node.jobs dicom_node.lookup"
     ),
     "dicom_node.index": f"{BASE} dicom_node.study dbos",
     "dicom_node.migrations": "dicom_node.index",

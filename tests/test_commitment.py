@@ -152,6 +152,30 @@ def test_what_sending_again_does_not_mend_is_a_dead_letter(
     wait_for(lambda: job_of(node, study_uid).state == "committed", "commitment after the retry")
 
 
+def test_what_is_not_kept_three_times_is_a_dead_letter(
+    node: RunningNode, archive: Archive, tmp_path: Path
+) -> None:
+    """Sent again twice, then given up; the other object stays committed, and a retry has three more."""
+    archive.failing["any"], archive.reason = 3, 0x0110  # processing failure
+    archive.asked.clear()
+    archive.stored.clear()
+    paths = make_study(tmp_path / "sent", seed=97)
+    study_uid = study_uid_of(paths[0])
+    node.send(*paths)
+    wait_for(lambda: job_of(node, study_uid).state == "failed to deliver", "the dead letter")
+    assert "not committed: 0x0110" in job_of(node, study_uid).reason
+    assert (len(archive.asked), len(archive.stored)) == (3, 4), "not sent again twice"
+    query = (
+        "select status from deliveries join results using (sop_uid) where destination = 'archive'"
+    )
+    found = sorted(node.rows(f"{query} and study_uid = '{study_uid}'"))
+    assert found == [("committed",), ("failed",)]
+    archive.failing["any"] = 2
+    jobs.retry_job(node.settings, study_uid)
+    wait_for(lambda: job_of(node, study_uid).state == "committed", "commitment after the retry")
+    assert (len(archive.asked), len(archive.stored)) == (6, 7)
+
+
 def test_the_answer_may_come_much_later_and_holds_nobody_up(
     node: RunningNode, archive: Archive, tmp_path: Path
 ) -> None:

@@ -1,7 +1,9 @@
 """Index and files of one mind: what is wrong is found and mended, and what goes is what every archive has."""
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +15,11 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from dicom_node import index, jobs
+from dicom_node.errors import SettingsError
 from dicom_node.keep import keeper
 from dicom_node.keep.command import check_deep, run_purge
 from dicom_node.migrations import migrate
-from dicom_node.settings import Keep, Node
+from dicom_node.settings import Keep, Node, load
 from tests.conftest import (
     Pacs,
     RunningNode,
@@ -184,6 +187,30 @@ def test_only_what_every_archive_has_is_purged(
         "select count(distinct substr(workflow_uuid, 1, 40)) from workflow_status"
     ) == [(1,)]
     assert checked(node, capsys).startswith("0\n")
+
+
+def test_the_audit_trail_goes_by_weeks_and_not_before_its_time(
+    node: RunningNode, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = node.data / "audit"
+    long_ago = time.time() - 401 * 86400
+    for name in ("work.xml.2020-W01", "work.xml.2020-W02", "receive.xml.1"):
+        (folder / name).write_text("<AuditMessage/>\n")
+        os.utime(folder / name, (long_ago, long_ago))
+    settings = replace(node.settings, keep=Keep(audit_days=500))
+    run_purge(settings, dry_run=False)
+    assert "audit/" not in capsys.readouterr().out
+    run_purge(replace(settings, keep=Keep(audit_days=400)), dry_run=False)
+    assert capsys.readouterr().out.count("gone  audit/") == 3
+    left = {path.name.rpartition(".")[2] for path in folder.glob("*.xml.*")}
+    assert len(left) == 1, "moved aside more than once in a week"
+    before = len(list(folder.glob("receive.xml*")))
+    node.send(*make_study(tmp_path / "sent", seed=299))
+    wait_for(lambda: len(list(folder.glob("receive.xml*"))) == before + 1, "a new file")
+    path = tmp_path / "node.toml"
+    path.write_text("[keep]\naudit_days = 30")
+    with pytest.raises(SettingsError, match="allowed: 0, or 365 to 36500"):
+        load(path, {})
 
 
 def test_what_was_purged_and_comes_again_is_kept_again(

@@ -144,15 +144,14 @@ def test_a_retried_delivery_has_all_its_patience_again(
             with engine.begin() as connection:
                 connection.execute(
                     sa.text(
-                        "update workflow_input set inputs = replace(inputs, :since, :before)"
+                        "update workflow_input set inputs = replace(inputs, :waited, :long)"
                         " where inputs like :pattern and workflow_uuid in"
                         " (select workflow_uuid from workflow_status where status = 'DELAYED')"
                     ),
-                    # Without its first digit the moment lies in the last century.
                     {
-                        "since": '"since":1',
-                        "before": '"since":',
-                        "pattern": '%"since":1_________.%',
+                        "waited": '"waited":',
+                        "long": '"waited":999999',
+                        "pattern": '%"waited":_.%',
                     },
                 )
             return jobs.show_job(node.settings, study_uid)[0].state == "failed to deliver"

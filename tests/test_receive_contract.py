@@ -22,6 +22,7 @@ from pynetdicom import (
     events,
     fsm,
     service_class,
+    timer,
     transport,
 )
 from pynetdicom.association import Association
@@ -50,6 +51,10 @@ RELIED_ON = {
     dul.DULServiceProvider.stop_dul: (
         "28a7e0be126e",
         "sleeps _run_loop_delay until the thread has ended",
+    ),
+    timer.Timer: (
+        "77ddae7423f5",
+        "measures by time.time alone, the name time being that of its module",
     ),
     Association._run_reactor: (
         "f28838c5559e",

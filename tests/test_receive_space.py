@@ -6,10 +6,8 @@ import resource
 import shutil
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from dicom_node.errors import Busy
 from dicom_node.files.content import fingerprint
 from tests import attack
 from tests.conftest import RunningNode, free_port, start_node, wait_for
+from tests.surroundings import small_disk
 
 MIB = 1 << 20
 
@@ -76,20 +75,6 @@ def test_below_the_mark_nothing_is_taken_in_and_that_is_told_once(
     told = capfd.readouterr().err
     assert told.count('"event": "disk short"') == 1
     assert "association rejected" not in told
-
-
-@contextmanager
-def small_disk(folder: Path, mib: int) -> Iterator[None]:
-    """A file system of its own at a folder."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")

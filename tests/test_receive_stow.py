@@ -94,6 +94,10 @@ def kept(receiver: RunningNode, study_uid: str) -> set[str]:
     return {sop_uid for sop_uid, _ in rows}
 
 
+def audited(receiver: RunningNode) -> str:
+    return (receiver.data / "audit" / "receive.xml").read_text()
+
+
 def incoming(receiver: RunningNode) -> list[Path]:
     return list((receiver.data / "incoming").iterdir())
 
@@ -153,9 +157,18 @@ def test_bad_requests_are_told_so(receiver: RunningNode) -> None:
     assert post(b"").status == 400
     assert post(body_of([]), "/studies/..").status in (400, 404)
     assert post(b"no multipart at all").status == 409
+    foreign = body_of([b"x"]).replace(b"application/dicom", b"text/plain")
+    assert post(foreign).status == 409
     with pytest.raises(urllib.error.HTTPError, match="405"):
         urllib.request.urlopen(f"http://127.0.0.1:{PORT}/studies", timeout=10)
     assert incoming(receiver) == []
+    for words in (
+        "must be multipart/related",
+        "no boundary",
+        "cut off",
+        "is not application/dicom",
+    ):
+        wait_for(lambda words=words: words in audited(receiver), f"{words} in the audit trail")
 
 
 def test_what_is_cut_off_leaves_nothing(receiver: RunningNode, tmp_path: Path) -> None:

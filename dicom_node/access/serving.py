@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from dicom_node.access.rules import networks_of
 from dicom_node.access.start import web_logins
 from dicom_node.access.tls import server_context
-from dicom_node.access.web import WebDoor
+from dicom_node.access.web import Refused, WebDoor
 from dicom_node.settings import Settings
 
 CONCURRENT_REQUESTS = 64
@@ -21,7 +21,9 @@ IDLE_SECONDS = 5
 class Guarded:
     """An application on a port, in a thread of its own. Raises OSError when it cannot listen there."""
 
-    def __init__(self, settings: Settings, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(
+        self, settings: Settings, app: ASGIApp, host: str, port: int, refused: Refused
+    ) -> None:
         logins = web_logins(settings, host)
         context = server_context(settings.tls)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -30,7 +32,7 @@ class Guarded:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                WebDoor(app, networks_of(settings.access.networks), logins),
+                WebDoor(app, networks_of(settings.access.networks), logins, refused),
                 ssl_context_factory=(lambda *_: context) if context else None,
                 log_config=None,
                 access_log=False,

@@ -10,7 +10,7 @@ it is what every DICOMweb client can do, and over TLS it is as good as a token. 
 
 import base64
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -24,14 +24,21 @@ from dicom_node.access.rules import Network, admits
 LOGGER = logging.getLogger(__name__)
 
 UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 401, 403, 429
+NO_LOGIN = "no login"
+Refused = Callable[[str, str, str], None]
+"""Told of each refusal: the address, the user that was named or "", and why."""
+
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="dicom-node", charset="UTF-8"'}
 
 
 class WebDoor:
     """An ASGI application that lets through to another one whom the rules let in."""
 
-    def __init__(self, app: ASGIApp, networks: Sequence[Network], logins: Logins | None) -> None:
+    def __init__(
+        self, app: ASGIApp, networks: Sequence[Network], logins: Logins | None, refused: Refused
+    ) -> None:
         self._app = app
+        self._refused = refused
         self._networks = networks
         self._logins = logins
 
@@ -48,26 +55,29 @@ class WebDoor:
     async def _refusal(self, scope: Scope) -> Response | None:
         address = scope["client"][0] if scope.get("client") else ""
         if not admits(self._networks, address):
-            return _refuse(FORBIDDEN, "its address is in none of access.networks", address)
+            reason = "its address is in none of access.networks"
+            return self._refuse(FORBIDDEN, reason, address)
         if self._logins is None:
             return None
         header = Headers(scope=scope).get("authorization")
         if header is None:
+            self._refused(address, "", NO_LOGIN)
             return PlainTextResponse("log in", UNAUTHORIZED, CHALLENGE)  # how every login begins
         name, passcode = _basic(header)
         verdict = await run_in_threadpool(self._logins.check, address, name, passcode)
         if verdict is Verdict.TOO_MANY:
-            return _refuse(TOO_MANY_REQUESTS, verdict.value, address)
+            return self._refuse(TOO_MANY_REQUESTS, verdict.value, address, name)
         if verdict is Verdict.WRONG:
-            return _refuse(UNAUTHORIZED, verdict.value, address)
+            return self._refuse(UNAUTHORIZED, verdict.value, address, name)
         scope.setdefault("state", {})["user"] = name
         return None
 
-
-def _refuse(status: int, reason: str, address: str) -> Response:
-    LOGGER.info("request refused", extra={"fields": {"peer": address, "reason": reason}})
-    more = {UNAUTHORIZED: CHALLENGE, TOO_MANY_REQUESTS: {"Retry-After": f"{WINDOW_SECONDS:.0f}"}}
-    return PlainTextResponse(reason, status, more.get(status))
+    def _refuse(self, status: int, reason: str, address: str, user: str = "") -> Response:
+        self._refused(address, user, reason)
+        LOGGER.info("request refused", extra={"fields": {"peer": address, "reason": reason}})
+        wait = {"Retry-After": f"{WINDOW_SECONDS:.0f}"}
+        more = {UNAUTHORIZED: CHALLENGE, TOO_MANY_REQUESTS: wait}
+        return PlainTextResponse(reason, status, more.get(status))
 
 
 def _basic(header: str) -> tuple[str, str]:

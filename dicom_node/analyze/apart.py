@@ -19,7 +19,15 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from dicom_node.analyze import analyze_study, load_analyses
-from dicom_node.errors import AnalysisDied, AnalysisFailed, AnalysisTooSlow, MemoryShort, NodeError
+from dicom_node.disk import FULL
+from dicom_node.errors import (
+    AnalysisDied,
+    AnalysisFailed,
+    AnalysisTooSlow,
+    DiskFull,
+    MemoryShort,
+    NodeError,
+)
 from dicom_node.logs import write_logs
 from dicom_node.settings import Analyze
 from dicom_node.study import Ground, Study, save_outcomes
@@ -50,6 +58,7 @@ class _Answer:
     said: tuple[Said, ...] = ()
     error: str = ""
     is_memory: bool = False
+    is_disk: bool = False
 
 
 class Apart:
@@ -85,7 +94,7 @@ class Apart:
         """Analyze a saved study, and write the outcomes into an empty folder.
 
         Raises MemoryShort, AnalysisDied (each only after a second attempt in small pieces), AnalysisTooSlow,
-        AnalysisFailed, and what the loading of the analyses raises.
+        AnalysisFailed, DiskFull, and what the loading of the analyses raises.
         """
         with self._lock:
             try:
@@ -114,6 +123,8 @@ class Apart:
         if answer.is_memory:
             self.stop()
             raise MemoryShort("the analyses ran out of memory")
+        if answer.is_disk:
+            raise DiskFull("no room on the disk for what the analyses found")
         if answer.error:
             raise AnalysisFailed(f"{answer.error} in an analysis; the log says where")
         return answer.said
@@ -216,6 +227,8 @@ def _answer(future: "Future[tuple[Said, ...]]") -> _Answer:
         return _Answer(future.result())
     if isinstance(error, MemoryError | OutOfMemory):
         return _Answer(error=type(error).__name__, is_memory=True)
+    if isinstance(error, OSError) and error.errno in FULL:
+        return _Answer(error=type(error).__name__, is_disk=True)
     name = type(error).__name__
     LOGGER.warning("analysis failed", extra={"fields": {"reason": name}}, exc_info=error)
     return _Answer(error=name)

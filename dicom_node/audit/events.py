@@ -36,6 +36,7 @@ DESTINATION, SOURCE = Code("110152", "Destination Role ID"), Code("110153", "Sou
 STUDY_UID, NODE_ID = Code("110180", "Study Instance UID"), Code("110182", "Node ID")
 PATIENT_NUMBER = Code("2", "Patient Number", "RFC-3881")
 
+NOBODY = "not logged in"
 CREATE, READ, EXECUTE = "C", "R", "E"
 """EventActionCode."""
 
@@ -104,8 +105,8 @@ def node_not_authenticated(peer: Peer, ae_title: str, reason: str) -> None:
 
 
 def user_authenticated(user: str, address: str, ae_title: str, failure: str = "") -> None:
-    """A person has logged in, or was refused (table A.5.3.12-1)."""
-    parties = (Party(user, None, True, address), _self(APPLICATION, False, ae_title))
+    """A person has logged in, or was refused (table A.5.3.12-1); "" is nobody."""
+    parties = (Party(user or NOBODY, None, True, address), _self(APPLICATION, False, ae_title))
     outcome = MINOR_FAILURE if failure else SUCCESS
     _record(Message(USER, EXECUTE, parties, (), LOGIN, outcome, failure))
 

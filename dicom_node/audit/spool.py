@@ -44,6 +44,13 @@ class Spool:
         """Whether the file was removed or compressed before all of it was sent."""
         return position.inode not in [inode for inode, _ in self._files()]
 
+    def is_sent(self, path: Path) -> bool:
+        """Whether all of a rotated file was sent: the position is in one that was begun after it."""
+        position, inodes = self.saved(), [inode for inode, _ in self._files()]
+        if position is None or position.inode not in inodes:
+            return False
+        return inodes.index(path.stat().st_ino) < inodes.index(position.inode)
+
     def read(self, position: Position | None) -> tuple[list[str], Position | None]:
         """The next messages after a position, and the position after them."""
         files = self._files()

@@ -197,13 +197,15 @@ class HereAlready:
         scratch = folder / "unfinished"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-        yield scratch
-        _sync_files(scratch)
-        for path in folder.glob(pattern):
-            path.unlink()
-        for path in scratch.iterdir():
-            path.replace(folder / path.name)
-        scratch.rmdir()
+        try:
+            yield scratch
+            _sync_files(scratch)
+            for path in folder.glob(pattern):
+                path.unlink()
+            for path in scratch.iterdir():
+                path.replace(folder / path.name)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
         sync_folder(folder)
 
 
@@ -213,7 +215,10 @@ def unfinished(folder: Path) -> Iterator[Path]:
     scratch = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    yield scratch
+    try:
+        yield scratch
+    finally:  # half of a result is worth nothing, and on a full disk its space is what others need
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _sync_files(folder: Path) -> None:

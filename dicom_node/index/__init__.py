@@ -1,5 +1,6 @@
 """The memory: what arrived, what was made, what was acknowledged. Progress is kept by DBOS, not here."""
 
+from dicom_node.index.anew import count_anew, hasten_far_ones
 from dicom_node.index.announcements import (
     COMPLETED,
     DISCONTINUED,
@@ -31,6 +32,7 @@ from dicom_node.index.arrivals import (
     workflow_id,
 )
 from dicom_node.index.completeness import (
+    SHORTEST_WAIT_SECONDS,
     Completeness,
     Facts,
     close_if_complete,
@@ -131,6 +133,7 @@ __all__ = [
     "PURGED",
     "PURGING",
     "QUEUES",
+    "SHORTEST_WAIT_SECONDS",
     "SUPERSEDED",
     "VERSION",
     "Arrival",
@@ -159,6 +162,7 @@ __all__ = [
     "commitment_requests",
     "commitments",
     "commitments_due",
+    "count_anew",
     "count_rescues",
     "create_step",
     "deliveries",
@@ -171,6 +175,7 @@ __all__ = [
     "forget_requests",
     "generations",
     "hasten",
+    "hasten_far_ones",
     "heartbeats_now",
     "instances",
     "instances_named",

@@ -90,9 +90,14 @@ def ask_commitment(
     return study_uids
 
 
-def commitments_due(engine: sa.Engine) -> tuple[Commitment, ...]:
-    """The requests whose answer is to be sent, or sent again, now."""
-    due = commitments.c.answered_at.is_(None) & (commitments.c.due_at <= time.time())
+def commitments_due(engine: sa.Engine, longest_seconds: float) -> tuple[Commitment, ...]:
+    """The requests whose answer is to be sent, or sent again, now.
+
+    Also what is due later than the longest pause from now: the clock was set back since.
+    """
+    now, due_at = time.time(), commitments.c.due_at
+    is_time = (due_at <= now) | (due_at > now + longest_seconds + 1.0)
+    due = commitments.c.answered_at.is_(None) & is_time
     with engine.connect() as connection:
         rows = connection.execute(sa.select(commitments).where(due)).all()
     return tuple(

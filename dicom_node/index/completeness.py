@@ -81,10 +81,10 @@ def judge(facts: Facts, rules: Rules, now: float) -> tuple[float, str]:
     if reached and facts.received_before < wanted:
         return 0.0, f"{EXPECTED}: {wanted} instances"
     settle_seconds = min(rules.release_seconds, rules.quiet_seconds)
-    idle = now - facts.last_at
+    idle = max(now - facts.last_at, 0.0)  # the clocks of machines differ, and are set
     in_progress = facts.steps_in_progress and idle < FORGOTTEN_STEP_SECONDS
     if not facts.missing and not facts.steps_in_progress and _is_about_all(facts):
-        settled = settle_seconds - min(idle, now - facts.last_named_at)
+        settled = settle_seconds - min(idle, max(now - facts.last_named_at, 0.0))
         return max(settled, 0.0), f"{facts.named_by}: {facts.named} instances"
     if facts.carried or in_progress:  # nobody can say for how long: look again now and then
         return max(rules.quiet_seconds, SHORTEST_WAIT_SECONDS), ""
@@ -176,12 +176,15 @@ def close_if_complete(
     """Close a generation when its evidence suffices; what closed it is kept with it."""
     mine = studies.c.study_uid == study_uid
     with engine.begin() as connection:
-        # A write first: on SQLite it takes the lock, on Postgres that of the row.
-        connection.execute(studies.update().where(mine).values(study_uid=study_uid))
+        now = time.time()
+        # A write first: on SQLite it takes the lock, on Postgres that of the row. What is said to have
+        # happened later than now was written before the clock was set back; waiting for it would be long.
+        seen = sa.case((studies.c.last_at > now, now), else_=studies.c.last_at)
+        connection.execute(studies.update().where(mine).values(last_at=seen))
         study = connection.execute(sa.select(studies).where(mine)).one()
         if study.closed or study.generation > generation:
             return Completeness(0.0, study.priority, _evidence(connection, study_uid, generation))
-        wait_seconds, evidence = judge(look(connection, study_uid), rules, time.time())
+        wait_seconds, evidence = judge(look(connection, study_uid), rules, now)
         if wait_seconds > 0:
             wait_seconds = max(wait_seconds, SHORTEST_WAIT_SECONDS)
             return Completeness(wait_seconds, study.priority, evidence)

@@ -23,8 +23,8 @@ class Heartbeat:
     starts: int
 
 
-def begin_heartbeat(engine: sa.Engine, executor: str, role: str) -> None:
-    """A process has started. Raises DATABASE_AWAY."""
+def begin_heartbeat(engine: sa.Engine, executor: str, role: str) -> bool:
+    """A process has started; True. Raises DATABASE_AWAY."""
     now = time.time()
     row = {"role": role, "started_at": now, "seen_at": now}
     again = row | {"starts": heartbeats.c.starts + 1}
@@ -36,13 +36,15 @@ def begin_heartbeat(engine: sa.Engine, executor: str, role: str) -> None:
         )
         old = heartbeats.c.seen_at < now - FORGOTTEN_SECONDS
         connection.execute(heartbeats.delete().where(old))
+    return True
 
 
-def beat(engine: sa.Engine, executor: str) -> None:
-    """A process is alive. Raises DATABASE_AWAY."""
+def beat(engine: sa.Engine, executor: str) -> bool:
+    """A process is alive; False: its row is gone, as after a clock set far ahead. Raises DATABASE_AWAY."""
     mine = heartbeats.c.executor == executor
     with engine.begin() as connection:
-        connection.execute(heartbeats.update().where(mine).values(seen_at=time.time()))
+        alive = heartbeats.update().where(mine).values(seen_at=time.time())
+        return connection.execute(alive).rowcount > 0
 
 
 def end_heartbeat(engine: sa.Engine, executor: str) -> None:

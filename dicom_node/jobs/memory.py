@@ -87,7 +87,7 @@ class Memory:
         detail = f"{turn}:{run.destination}"
         order = self._order(word, index.workflow_id(study_uid, int(generation), word, detail))
         order |= {"priority": priority, "queue_partition_key": run.destination}
-        attempt = {"turn": turn, "since": 0.0}
+        attempt = {"turn": turn, "waited": 0.0}
         of = (study_uid, int(generation), priority, run.destination, attempt)
         self.client.enqueue(order, *of)
 

@@ -8,12 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dicom_node.clock import Clock
 from dicom_node.files import open_files
 from dicom_node.jobs import Memory
 from dicom_node.keep.deep import ADVICE, SETTLE_SECONDS, Deep, Problem
 from dicom_node.keep.progress import Progress as Runs
 from dicom_node.keep.purge import plan, purge
 from dicom_node.keep.repair import Repair
+from dicom_node.keep.trail import purge_trail
 from dicom_node.settings import Settings
 
 
@@ -81,6 +83,9 @@ def run_purge(settings: Settings, dry_run: bool) -> int:
         word = "would go" if dry_run else "gone"
         mib = f"{order.files} files, {order.bytes / 2**20:.1f} MiB"
         console.print(f"{word}  {of}: {mib}: {escape(order.why)}")
+    word = "would go" if dry_run else "gone"
+    for path in purge_trail(settings, Clock().cautious(), dry_run):
+        console.print(f"{word}  audit/{path.name}: older than {settings.keep.audit_days:g} days")
     word = "would be removed" if dry_run else "removed"
     console.print(f"{count} files, {size / 2**30:.3f} GiB {word}; {held} held back")
     return 0

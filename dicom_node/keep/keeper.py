@@ -7,9 +7,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node import index
+from dicom_node.clock import Clock
 from dicom_node.errors import NodeError
 from dicom_node.files import open_files
 from dicom_node.keep.purge import purge
+from dicom_node.keep.trail import purge_trail
 from dicom_node.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ class Keeper:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._clock = Clock()
         self._stopping = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -38,9 +41,11 @@ class Keeper:
                 return
 
     def _purge(self) -> None:
-        for _order in purge(self._settings):
+        for _order in purge(self._settings, self._clock):
             if self._stopping.is_set():
                 return
+        for _path in purge_trail(self._settings, self._clock.cautious()):
+            pass  # each is an event of the log
 
     def _try(self, work: Any, event: str) -> None:
         try:

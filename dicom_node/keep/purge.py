@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from dbos import DBOSClient
 
 from dicom_node import index
+from dicom_node.clock import Clock
 from dicom_node.files import open_files
 from dicom_node.jobs import Memory, state_of
 from dicom_node.keep.progress import Progress
@@ -20,15 +21,19 @@ def plan(settings: Settings) -> Iterator[Order]:
     """What would go, and what stays although its time has come; changes nothing. Raises NodeError."""
     with Memory(settings) as memory:
         progress = Progress(memory.client)
-        yield from Retention(memory.engine, progress, settings).orders()
+        yield from Retention(memory.engine, progress, settings, Clock().cautious()).orders()
 
 
-def purge(settings: Settings) -> Iterator[Order]:
-    """Carry the limits out; what went, and what stayed. One event of the log for each study."""
+def purge(settings: Settings, clock: Clock | None = None) -> Iterator[Order]:
+    """Carry the limits out; what went, and what stayed. One event of the log for each study.
+
+    ``clock``: of a process that has run for long, and so sees a clock that was set ahead.
+    """
+    now = (clock or Clock()).cautious()
     with Memory(settings) as memory:
         purger = _Purger(memory, settings)
         purger.finish()
-        for order in Retention(memory.engine, purger.progress, settings).orders():
+        for order in Retention(memory.engine, purger.progress, settings, now).orders():
             if order.held or purger.carry_out(order):
                 yield order
 

@@ -93,7 +93,7 @@ class Repair:
     def _enqueue_delivery_to(self, problem: Problem, name: str) -> None:
         stage = (problem.generation, "deliver", name)
         turn = self._progress.next_turn(problem.study_uid, stage)
-        attempt = {"turn": turn, "since": 0.0}
+        attempt = {"turn": turn, "waited": 0.0}
         options = {"queue_partition_key": name}
         self._enqueue(problem, "deliver", f"{turn}:{name}", name, attempt, **options)
 

@@ -1,6 +1,5 @@
 """What need not be kept any more: only what every destination has, of studies that are at their end."""
 
-import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,9 +33,12 @@ class Order:
 class Retention:
     """The site's limits, held against what there is now."""
 
-    def __init__(self, engine: sa.Engine, progress: Progress, settings: Settings) -> None:
+    def __init__(
+        self, engine: sa.Engine, progress: Progress, settings: Settings, now: float
+    ) -> None:
         self._engine = engine
         self._progress = progress
+        self._now = now
         self._keep: Keep = settings.keep
         self._kept = open_files(settings)
         self._committing = [each.name for each in settings.destinations if each.commitment]
@@ -54,7 +56,7 @@ class Retention:
     def _files(self, what: str, days: float, gib: float) -> Iterator[Order]:
         if not days and not gib:
             return
-        table, before = TABLES[what], time.time() - days * DAY_SECONDS
+        table, before = TABLES[what], self._now - days * DAY_SECONDS
         over = self._total(table) - gib * GIB if gib else 0.0
         for page in self._pages(table):
             held = self.held({row.study_uid: row for row in page})
@@ -151,7 +153,7 @@ class Retention:
             )
 
     def _jobs(self, days: float) -> Iterator[Order]:
-        before = time.time() - days * DAY_SECONDS
+        before = self._now - days * DAY_SECONDS
         for uids in self._progress.ended_before(before):
             for study in self._old(uids, days):
                 if not self.held({study.study_uid: study}):
@@ -159,7 +161,7 @@ class Retention:
 
     def _old(self, uids: Sequence[str], days: float) -> Iterator[sa.Row[Any]]:
         """Of some studies those to which nothing has come for so long."""
-        studies, before = index.studies, time.time() - days * DAY_SECONDS
+        studies, before = index.studies, self._now - days * DAY_SECONDS
         for start in range(0, len(uids), PAGE_STUDIES):
             wanted = studies.c.study_uid.in_(uids[start : start + PAGE_STUDIES])
             query = sa.select(studies).where(wanted, studies.c.last_at < before)

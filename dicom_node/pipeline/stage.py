@@ -9,7 +9,8 @@ from typing import Any
 
 from dicom_node import index
 from dicom_node.counters import FAILURES, STAGE_SECONDS
-from dicom_node.errors import NodeError
+from dicom_node.disk import FULL
+from dicom_node.errors import DiskFull, NodeError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -21,6 +22,10 @@ def stage(word: str, study_uid: str, generation: int) -> Iterator[dict[str, Any]
     fields: dict[str, Any] = {"study": study_uid, "generation": generation}
     try:
         yield fields
+    except OSError as failed:
+        if failed.errno not in FULL:
+            raise
+        raise DiskFull(f"no room on the disk: {failed.strerror}") from failed
     finally:
         error = sys.exc_info()[1]
         fields["seconds"] = round(time.monotonic() - started, 3)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from dicom_node.errors import (
     NotConformant,
     PatientsDiffer,
     ReportError,
-    SetAside,
     StudyError,
     reason_of,
 )
 from dicom_node.files import Local, open_files
+from dicom_node.pipeline.guard import Guard
 from dicom_node.pipeline.sending import Sender
 from dicom_node.pipeline.stage import stage
 from dicom_node.reasons import INTERNAL_ERROR, OTHER_PATIENT
@@ -44,9 +44,6 @@ LOGGER = logging.getLogger(__name__)
 REPORTS = ("measurements", "refusal")
 """Kinds of results that are documents, and so name their predecessors."""
 
-RECOVERIES = 5
-"""A stage that ends its process or its machine this often is set aside; the worker lives on."""
-
 RETURNED = "all instances are results of this program that came back"
 
 
@@ -59,14 +56,7 @@ class Steps:
         self._files = open_files(settings)
         self._analyses = analyses
         self.send = Sender(settings, engine, self._files).send
-
-    def guarded(
-        self, workflow_id: str, work: Callable[..., dict[str, Any]], *of: Any
-    ) -> dict[str, Any]:
-        """Do a step's work, unless the machines that tried were lost too often. Raises SetAside."""
-        if (lost := index.rescues_of(self._engine, workflow_id)) > RECOVERIES:
-            raise SetAside(f"its worker was lost {lost} times in this stage; it is not tried again")
-        return work(*of)
+        self.guard = Guard(settings, engine)
 
     def close_if_complete(self, study_uid: str, generation: int) -> dict[str, Any]:
         """Seconds to wait until the generation may be complete (0.0 = it is), and its priority."""

@@ -2,7 +2,7 @@
 
 On Postgres a worker whose session was interrupted begins anew: DBOS waits longer and longer between attempts
 to reach its database, up to 90 s, and a stage that it took in the very moment of the interruption is taken
-without its knowing. A new process has neither.
+without its knowing. A new process has neither. The same goes for SQLite whose disk was full.
 """
 
 import logging
@@ -13,9 +13,10 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
 from dicom_node import index
 from dicom_node.analyze.apart import Apart
+from dicom_node.pipeline.lost_writes import LostWrites
 from dicom_node.pipeline.steps import Steps
 from dicom_node.pipeline.watchdog import Watchdog
-from dicom_node.pipeline.workflows import ANSWER, Ticket, register
+from dicom_node.pipeline.workflows import ANSWER, LONGEST_PAUSE_SECONDS, Ticket, register
 from dicom_node.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
@@ -44,8 +45,10 @@ class Worker:
         """
         self._settings = settings
         self._stopping = stopping
-        self.begins_anew = False
+        self._executor_id = executor_id
+        self.begins_anew = self._has_looked_ahead = False
         self._engine = index.open_engine(settings.node.database_url)
+        self._lost_writes = LostWrites(self._engine)
         watchdog: Watchdog | None = None
         if self._engine.dialect.name == "postgresql":
             # Before DBOS begins: it would run again what a living process of this name is running.
@@ -81,6 +84,8 @@ class Worker:
         if "cpu" in queues:
             self._repeat(self._answer_new_ones, LOOK_SECONDS)
             self._repeat(self._tell_stalled, STALLED_LOOK_SECONDS)
+            self._repeat(self._mind_clock, LOOK_SECONDS)
+        self._repeat(self._mend_lost_writes, LOOK_SECONDS)
         if watchdog:
             watchdog.watch(self._client, self._begin_anew)
 
@@ -97,6 +102,20 @@ class Worker:
             seconds = int(self._settings.analyze.deadline_seconds) if is_busy else 0
         DBOS.destroy(workflow_completion_timeout_sec=seconds)
         self._engine.dispose()
+
+    def _mind_clock(self) -> None:
+        """At the start too: it may have been set while this process was not there to see it."""
+        if self._steps.guard.mind_clock() or not self._has_looked_ahead:
+            longest = longest_pauses(self._settings)
+            self._steps.guard.look_ahead(self._client, longest)
+            self._has_looked_ahead = True
+
+    def _mend_lost_writes(self) -> None:
+        """Begin anew when there is room again, once what could not be written then can be."""
+        if self._lost_writes.any and self._steps.guard.room.is_for_database():
+            index.beat(self._engine, self._executor_id)
+            LOGGER.warning("the database could not write")
+            self._begin_anew()
 
     def _begin_anew(self) -> None:
         LOGGER.warning("worker begins anew")
@@ -149,6 +168,13 @@ class Worker:
             if grounds:
                 ticket.enqueue("report", ANSWER, grounds)
             self._answered.add(name)
+
+
+def longest_pauses(settings: Settings) -> dict[str, float]:
+    """For each word whose stages are put off, the most that they ever are, in seconds."""
+    receive = settings.receive
+    look = max(receive.quiet_seconds, receive.release_seconds, index.SHORTEST_WAIT_SECONDS)
+    return {"assemble": look, "deliver": LONGEST_PAUSE_SECONDS}
 
 
 def stall_limits(settings: Settings) -> dict[str, float]:

@@ -14,7 +14,8 @@ from dbos import DBOS, EnqueueOptions, StepOptions
 
 from dicom_node import index
 from dicom_node.errors import StoreAway, Unreachable
-from dicom_node.pipeline.steps import RECOVERIES, Steps
+from dicom_node.pipeline.guard import RECOVERIES
+from dicom_node.pipeline.steps import Steps
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
 GIVE_UP_SECONDS = 72 * 3600.0
@@ -68,7 +69,7 @@ def _options(name: str) -> StepOptions:
 
 def _step(steps: Steps, name: str, work: Callable[..., dict[str, Any]], *of: Any) -> dict[str, Any]:
     """Run a step, or take its result from the database."""
-    bound = partial(steps.guarded, str(DBOS.workflow_id), work, *of)
+    bound = partial(steps.guard.run, str(DBOS.workflow_id), name, work, *of)
     return DBOS.run_step(_options(name), bound)
 
 
@@ -105,7 +106,7 @@ def _reporting(
         return made
     # As the step has recorded them: a replay under other settings must enqueue the same ones.
     for name in made["due"]:
-        attempt = {"turn": 0, "since": 0.0}
+        attempt = {"turn": 0, "waited": 0.0}
         ticket.enqueue("deliver", f"0:{name}", name, attempt, queue_partition_key=name)
     return made
 
@@ -115,15 +116,19 @@ def _delivering(steps: Steps, ticket: Ticket, name: str, attempt: dict[str, Any]
     answer = _step(steps, "send", steps.send, *of, name)
     if not answer["retry"]:
         return answer
-    turn, since = attempt["turn"] + 1, attempt["since"] or answer["at"]
-    waited = answer["at"] - since
+    # By the sum of attempts and pauses: the wall clock may be set meanwhile. What an earlier version has
+    # enqueued says since when instead.
+    before = attempt.get("since") and answer["at"] - attempt["since"]
+    waited = attempt.get("waited", before or 0.0) + answer.get("seconds", 0.0)
     if waited > GIVE_UP_SECONDS:
         raise Unreachable(name, f"given up after three days: {answer['retry']}")
+    # As long again as it has been tried: pauses double, and do so anew after ``jobs retry``.
+    pause = min(max(waited, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+    turn = attempt["turn"] + 1
     ticket.enqueue(
-        *("deliver", f"{turn}:{name}", name, {"turn": turn, "since": since}),
+        *("deliver", f"{turn}:{name}", name, {"turn": turn, "waited": waited + pause}),
         queue_partition_key=name,
-        # As long again as it has been tried: pauses double, and do so anew after ``jobs retry``.
-        delay_seconds=min(max(waited, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS),
+        delay_seconds=pause,
     )
     return answer
 

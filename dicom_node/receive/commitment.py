@@ -90,7 +90,7 @@ class Commitments:
 
     def answer_due(self) -> None:
         """Answer every request that is due. Raises DATABASE_AWAY."""
-        for asked in index.commitments_due(self._engine):
+        for asked in index.commitments_due(self._engine, LONGEST_PAUSE_SECONDS):
             report = self._report(asked)
             failed = len(report.get("FailedSOPSequence", ()))
             outcome = f"{len(asked.referenced) - failed} of {len(asked.referenced)} committed"

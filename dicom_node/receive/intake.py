@@ -89,13 +89,13 @@ class Intake:
         try:
             arrival, what = self._take(handed, sender)
         except Refused as error:
-            self._refused(error.status, error.reason, sender)
+            self.refused(error.status, error.reason, sender)
             status = {"status": f"0x{error.status:04X}", "reason": error.reason}
             seconds = _seconds(started, "refused")
             LOGGER.info("instance refused", extra={"fields": who | status | seconds})
             return error.status
         except Exception as error:  # the sender must get an answer, whatever happened
-            self._refused(CANNOT_UNDERSTAND, type(error).__name__, sender)
+            self.refused(CANNOT_UNDERSTAND, type(error).__name__, sender)
             status = {"status": f"0x{CANNOT_UNDERSTAND:04X}", "reason": type(error).__name__}
             seconds = _seconds(started, "failed")
             LOGGER.exception("instance failed", extra={"fields": who | status | seconds})
@@ -110,7 +110,8 @@ class Intake:
         LOGGER.info("received", extra={"fields": fields | seconds})
         return SUCCESS
 
-    def _refused(self, status: int, reason: str, sender: Sender) -> None:
+    def refused(self, status: int, reason: str, sender: Sender) -> None:
+        """Count what was not taken, and remember it for the audit trail."""
         INSTANCES.labels("refused", f"0x{status:04X}").inc()
         peer = audit.Peer(sender.calling_ae, sender.peer)
         self._ledger.refused(sender.carrier.association, peer, reason)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from dbos import DBOSClient
-from pynetdicom import AE, _config, dimse_messages, evt
+from pynetdicom import AE, _config, dimse_messages, evt, timer
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
@@ -21,6 +21,7 @@ from dicom_node.access.rules import Rules
 from dicom_node.access.serving import Guarded
 from dicom_node.access.tls import server_context
 from dicom_node.access.users import users_path
+from dicom_node.clock import STEADY, Clock
 from dicom_node.counters import ASSOCIATIONS
 from dicom_node.files import open_files
 from dicom_node.files.content import sync_folder
@@ -60,6 +61,7 @@ class Receiver:
         self._engine = index.open_engine(settings.node.database_url, BUSY_SECONDS)
         self._client: DBOSClient = index.open_client(self._engine)
         self._stopping = threading.Event()
+        self._clock = Clock()
         self._ledger = Ledger(settings.node.ae_title)
         rules = rules_of(settings)
         self._carriers = Carriers(self._engine, self._client, name, rules, self._ledger)
@@ -76,6 +78,7 @@ class Receiver:
         self._arrivals = Arrivals(self._incoming, self._intake.space.is_short)
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"
+        timer.time = STEADY  # type: ignore[assignment]
         dimse_messages.NamedTemporaryFile = self._arrivals.begin  # type: ignore[misc,assignment]
         tempfile.tempdir = str(self._incoming)  # for what comes through the web
         self._sweep(0.0)  # nobody can send yet: what lies there was cut off with the last process
@@ -197,7 +200,7 @@ class Receiver:
         ages = self._ages | {self._incoming: age_seconds}
         for path in (path for folder in ages for path in folder.iterdir()):
             with contextlib.suppress(FileNotFoundError):  # finished meanwhile
-                old = time.time() - path.stat().st_mtime >= ages[path.parent]
+                old = self._clock.cautious() - path.stat().st_mtime >= ages[path.parent]
                 if old and not self._arrivals.knows(path):
                     path.unlink()
                     _log("unfinished instance removed")

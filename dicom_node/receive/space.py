@@ -1,12 +1,12 @@
 """Free space on the disk of the data folder: below the mark nothing is taken in, and that is said once."""
 
 import logging
-import shutil
 import threading
 from pathlib import Path
 
 from pynetdicom.events import Event
 
+from dicom_node.disk import fullest
 from dicom_node.settings import Limits
 
 LOGGER = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ class Space:
     def is_short(self) -> bool:
         """Whether nothing may be taken in now; also while the folder is gone."""
         try:
-            # The fullest counts: what is being received and what is kept may lie on two disks.
-            total, _, free = min(map(shutil.disk_usage, self._folders), key=lambda disk: disk.free)
+            disk = fullest(self._folders)
+            total, free = disk.total, disk.free
         except OSError:
             total, free = 0, -1
         mark = self._limits.needed_bytes(total)

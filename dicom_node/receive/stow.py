@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from dicom_node.counters import INSTANCES
+from dicom_node import audit
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.contexts import STORAGE, TRANSFER_SYNTAXES
 from dicom_node.receive.intake import ROUTINE, SUCCESS, Handed, Intake, Sender
@@ -86,7 +86,10 @@ class _Answer:
 class Stow:
     """The handler of POST /studies and POST /studies/{study}."""
 
-    def __init__(self, intake: Intake, carriers: Carriers, private: tuple[str, ...]) -> None:
+    def __init__(
+        self, intake: Intake, carriers: Carriers, private: tuple[str, ...], ae_title: str
+    ) -> None:
+        self._ae_title = ae_title
         self._intake = intake
         self._carriers = carriers
         self._classes = {*map(str, STORAGE), *private}
@@ -98,29 +101,38 @@ class Stow:
         study_uid = request.path_params.get("study", "")
         if kind != b"multipart/related" or _media_type(wanted) != PART_TYPE:
             reason = f'the body must be multipart/related; type="{PART_TYPE}"'
-            return PlainTextResponse(reason, UNSUPPORTED_MEDIA)
+            return self._refuse(request, reason, UNSUPPORTED_MEDIA)
         if not options.get(b"boundary") or (study_uid and not is_uid(study_uid)):
-            return PlainTextResponse("no boundary, or no study UID", BAD_REQUEST)
+            return self._refuse(request, "no boundary, or no study UID", BAD_REQUEST)
         if self._intake.space.is_short():
-            return PlainTextResponse("the disk is short of space; try again later", BUSY, LATER)
+            return self._refuse(request, "the disk is short of space; try again later", BUSY)
         carrier = self._carriers.request(ROUTINE)
-        sender = Sender(CALLING_AE, request.client.host if request.client else "", carrier)
+        sender = Sender(CALLING_AE, _address(request), carrier)
         answer, complete = _Answer(), False
         parts = Parts(
             options[b"boundary"],
             lambda path, kind: self._take(_File(path, kind, study_uid), sender, answer),
         )
         try:
-            complete = await self._read(request, parts, answer)
+            complete = await self._read(request, parts, answer, sender)
         finally:
             if parts.close():
                 answer.add("", "", CANNOT_UNDERSTAND)
             self._carriers.end(carrier, complete)
         if not answer.parts:
-            return PlainTextResponse("the body has no parts", BAD_REQUEST)
+            return self._refuse(request, "the body has no parts", BAD_REQUEST)
         return answer.response()
 
-    async def _read(self, request: Request, parts: Parts, answer: _Answer) -> bool:
+    def _refuse(self, request: Request, reason: str, status: int) -> Response:
+        """Answer a request of which nothing is taken; the audit trail has it as well."""
+        address = _address(request)
+        failed = audit.Transfer("", "", failure=reason)
+        peer = audit.Peer(CALLING_AE, address)
+        audit.transferred(failed, self._ae_title, peer, is_received=True)
+        LOGGER.info("request refused", extra={"fields": {"peer": address, "reason": reason}})
+        return PlainTextResponse(reason, status, LATER if status == BUSY else None)
+
+    async def _read(self, request: Request, parts: Parts, answer: _Answer, sender: Sender) -> bool:
         """Feed the body as it comes; whether it came to its end."""
         clock = asyncio.get_running_loop().time
         try:
@@ -134,23 +146,27 @@ class Stow:
         except (*MALFORMED, TimeoutError, ClientDisconnect, OSError) as error:
             LOGGER.info("request cut off", extra={"fields": {"reason": type(error).__name__}})
             full = isinstance(error, OSError) and not isinstance(error, TimeoutError)
-            answer.add("", "", OUT_OF_RESOURCES if full else CANNOT_UNDERSTAND)
+            status = OUT_OF_RESOURCES if full else CANNOT_UNDERSTAND
+            answer.add("", "", status)
+            self._intake.refused(
+                status, f"the request was cut off ({type(error).__name__})", sender
+            )
             return False
 
     def _take(self, file: "_File", sender: Sender, answer: _Answer) -> None:
         sop_class, sop_uid, syntax = _meta(file.path)
-        refusal = 0
+        refusal, reason = 0, ""
         if _media_type(file.kind or PART_TYPE) != PART_TYPE:
-            refusal = CANNOT_UNDERSTAND
+            refusal, reason = CANNOT_UNDERSTAND, f"a part is not {PART_TYPE}"
         elif sop_class and sop_class not in self._classes:
-            refusal = CLASS_NOT_SUPPORTED
+            refusal, reason = CLASS_NOT_SUPPORTED, "its SOP class is not taken"
         elif syntax and syntax not in TRANSFER_SYNTAXES:
-            refusal = SYNTAX_NOT_SUPPORTED
+            refusal, reason = SYNTAX_NOT_SUPPORTED, "its transfer syntax is not taken"
         if refusal:
             file.path.unlink(missing_ok=True)
             what = {"instance": sop_uid[:64], "status": f"0x{refusal:04X}", "peer": sender.peer}
-            LOGGER.info("instance refused", extra={"fields": what})
-            INSTANCES.labels("refused", f"0x{refusal:04X}").inc()
+            LOGGER.info("instance refused", extra={"fields": what | {"reason": reason}})
+            self._intake.refused(refusal, reason, sender)
         else:
             handed = Handed(file.path, sop_class, sop_uid, file.study_uid)
             refusal = self._intake.store(handed, sender)
@@ -164,6 +180,10 @@ class _File:
     path: Path
     kind: str
     study_uid: str
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _media_type(text: str) -> str:

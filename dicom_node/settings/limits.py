@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from dicom_node.settings.allowed import between, key
 
+FLOOR_SHARE, FLOOR_BYTES = 8, 1 << 20
+"""Of what must stay free, the part that the stages may not use; in any case 1 MiB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -40,3 +43,8 @@ class Limits:
     def needed_bytes(self, disk_bytes: int) -> float:
         """What must stay free on a disk of this size."""
         return max(self.free_mib * 2**20, disk_bytes * self.free_percent / 100)
+
+    def floor_bytes(self, disk_bytes: int) -> float:
+        """Below this the stages wait too: what is taken in may still be worked off, and the last is kept
+        for the database and the logs."""
+        return max(self.needed_bytes(disk_bytes) / FLOOR_SHARE, FLOOR_BYTES)

@@ -49,6 +49,13 @@ class Node:
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data_dir.absolute() / 'node.db'}"
 
+    @property
+    def database_folders(self) -> tuple[Path, ...]:
+        """Where SQLite keeps its file; none of Postgres, whose disk is its own matter."""
+        if not self.database_url.startswith("sqlite"):
+            return ()
+        return (Path(self.database_url.partition(":///")[2]).absolute().parent,)
+
 
 LARGEST_MIB = 4096
 """32 sweeps of 128 frames of 512 x 512 as float32; fits into a machine of 8 GB with all else that runs."""

@@ -42,9 +42,10 @@ class Settings:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """On which disks there must be room: what is being received, and what is kept in a folder."""
+        """Where there must be room, their disks may differ: what is being received, kept files, SQLite."""
+        kept = () if self.files.url else (self.node.files,)
         here = self.node.data_dir.absolute()
-        return (here,) if self.files.url else (here, self.node.files)
+        return tuple(dict.fromkeys((here, *kept, *self.node.database_folders)))
 
 
 def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:

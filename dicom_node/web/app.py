@@ -117,7 +117,7 @@ class _Window:
             "queues": queues,
             "backlogs": due,
             "workers": workers(self._settings, self._engine),
-            "free_gib": room(self._settings)[0] / GIB,
+            "free_gib": room(self._settings)[0].free / GIB,
         }
 
     def study(self, request: Request) -> Response:

@@ -48,10 +48,12 @@ class Gauges(Collector):
 
     def _disk(self) -> Iterator[Metric]:
         try:
-            free, needed = room(self._settings)
+            disk, needed = room(self._settings)
         except OSError:
             return
-        yield _gauge("free_disk_bytes", "Free space in data_dir", [], [([], free)])
+        yield _gauge(
+            "free_disk_bytes", "Free space on the fullest disk of the node", [], [([], disk.free)]
+        )
         yield _gauge("wanted_disk_bytes", "Less is too little: receive.limits", [], [([], needed)])
 
     def _work(self) -> Iterator[Metric]:
@@ -65,7 +67,8 @@ class Gauges(Collector):
         by_state = ["queue", "state"]
         depths = [([each.queue, each.state], each.count) for each in queues]
         ages = [
-            ([each.queue, each.state], now - each.oldest_at if each.count else 0) for each in queues
+            ([each.queue, each.state], max(now - each.oldest_at, 0) if each.count else 0)
+            for each in queues
         ]
         yield _gauge("queue_depth", "Stages not done", by_state, depths)
         yield _gauge("queue_oldest_seconds", "Age of the oldest of them", by_state, ages)

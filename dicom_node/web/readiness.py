@@ -1,6 +1,5 @@
 """Whether the node can take and work off studies now, and if not, what keeps it, for those who mend it."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from dicom_node import index
+from dicom_node.disk import Disk, fullest
 from dicom_node.files import Files
 from dicom_node.settings import Settings
 from dicom_node.web.progress import DELAYED, loads
@@ -47,10 +47,10 @@ def reasons(settings: Settings, engine: sa.Engine, files: Files) -> tuple[str, .
     return tuple(found)
 
 
-def room(settings: Settings) -> tuple[int, float]:
-    """Bytes that are free where the data are, and how many must stay so. Raises OSError."""
-    disk = min(map(shutil.disk_usage, settings.folders), key=lambda usage: usage.free)
-    return disk.free, settings.receive.limits.needed_bytes(disk.total)
+def room(settings: Settings) -> tuple[Disk, float]:
+    """The fullest disk, and how many bytes of it must stay free. Raises OSError."""
+    disk, limits = fullest(settings.folders), settings.receive.limits
+    return disk, max(limits.needed_bytes(disk.total), limits.floor_bytes(disk.total))
 
 
 def workers(settings: Settings, engine: sa.Engine) -> tuple[Worker, ...]:
@@ -58,23 +58,23 @@ def workers(settings: Settings, engine: sa.Engine) -> tuple[Worker, ...]:
     now, limit = time.time(), settings.web.lost_seconds
     found = []
     for item in index.heartbeats_now(engine):
-        silent = max(0.0, now - item.seen_at) if item.seen_at else None
+        # A sign of life from hours ahead was given before the clock was set back; a new one comes soon.
+        silent = abs(now - item.seen_at) if item.seen_at else None
         alive = silent is not None and silent < limit
         found.append(Worker(item.executor, item.role, silent, item.started_at, item.starts, alive))
     return tuple(found)
 
 
 def _disk(settings: Settings) -> Iterator[str]:
-    where = settings.node.data_dir.absolute()
     try:
-        free, needed = room(settings)
+        disk, needed = room(settings)
     except OSError as error:
-        yield f"disk: {where}: {error.strerror}"
+        yield f"disk: {error.filename}: {error.strerror}"
         return
-    if free < needed:
+    if disk.free < needed:
         yield (
-            f"disk: {free / GIB:.1f} GiB free in {where}, less than {needed / GIB:.1f} (receive.limits); "
-            "free some, or move node.data_dir"
+            f"disk: {disk.free / GIB:.1f} GiB free in {disk.folder}, less than {needed / GIB:.1f} "
+            "(receive.limits); free some, and the node goes on by itself"
         )
 
 

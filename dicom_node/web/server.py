@@ -1,7 +1,8 @@
 """The web role's server: the application on its own port."""
 
-from dicom_node import index
+from dicom_node import audit, index
 from dicom_node.access.serving import Guarded
+from dicom_node.access.web import NO_LOGIN
 from dicom_node.pseudonyms import open_pseudonyms
 from dicom_node.settings import Settings
 from dicom_node.web.app import make_app
@@ -16,7 +17,12 @@ class Web:
     def __init__(self, settings: Settings) -> None:
         self._engine = index.open_engine(settings.node.database_url, BUSY_SECONDS)
         app = make_app(settings, self._engine, open_pseudonyms(settings))
-        self._server = Guarded(settings, app, settings.web.host, settings.web.port)
+
+        def refused(address: str, user: str, reason: str) -> None:
+            if reason != NO_LOGIN:  # a browser asks without one first, and then its user
+                audit.user_authenticated(user, address, settings.node.ae_title, reason)
+
+        self._server = Guarded(settings, app, settings.web.host, settings.web.port, refused)
 
     @property
     def port(self) -> int:

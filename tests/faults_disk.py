@@ -1,0 +1,138 @@
+"""Disks that run full while studies come, are worked off and are recorded: for ``tests.faults``."""
+
+import os
+import signal
+from pathlib import Path
+
+from dicom_node.deliver import deliver
+from dicom_node.errors import DeliveryError
+from dicom_node.files.content import fingerprint
+from tests.conftest import Pacs, RunningNode, free_port, make_study, start_node, wait_for
+from tests.surroundings import (
+    Fault,
+    assert_sound,
+    full,
+    grow,
+    readiness,
+    small_disk,
+    states,
+    wait_until_delivered,
+)
+from tests.test_receive_space import instance, stored
+
+NO_MARK = "[receive.limits]\nfree_mib = 0"
+"""Without the mark nothing but the disk itself stops what comes."""
+
+
+def while_received(folder: Path) -> str:
+    """Instances of 1 MiB until the disk is full, and once more when it has grown."""
+    disk, other = folder / "data", f"sqlite:///{folder}/node.db"
+    with (
+        small_disk(disk, 24),
+        start_node(
+            folder, roles=("receive",), quiet_seconds=600.0, database=other, receive=NO_MARK
+        ) as node,
+    ):
+        paths = [instance(folder, 1) for _ in range(40)]
+        refused = [path for path in paths if not _taken(node, path)]
+        assert refused, "the disk did not run full"
+        _assert_kept(node, len(paths) - len(refused))
+        grow(disk, 100)
+        assert all(_taken(node, path) for path in refused), "refused also after the disk has grown"
+        _assert_kept(node, len(paths))
+        return f"{len(refused)} of {len(paths)} heard 0xA700, all taken later, none cut off"
+
+
+def _taken(node: RunningNode, path: Path) -> bool:
+    try:
+        deliver([path], node.destination, "SCANNER")
+    except DeliveryError as error:
+        if "0xA700" not in error.reason:
+            raise
+        return False
+    return True
+
+
+def _assert_kept(node: RunningNode, count: int) -> None:
+    rows = node.rows("select path, sha256 from instances")
+    assert len(stored(node)) == len(rows) == count
+    assert all(fingerprint(node.data / path) == sha256 for path, sha256 in rows)
+
+
+def _under_work(folder: Path, disk: Path, **options: str) -> str:
+    """Two studies in hand when the disk runs full, a third one sent then; the roles are killed meanwhile."""
+    studies = [make_study(folder / f"sent-{seed}", seed=seed) for seed in (311, 312, 313)]
+    archive, port = Pacs(), free_port()
+    with (
+        small_disk(disk, 24),
+        start_node(
+            folder,
+            archive.destination,
+            receive=NO_MARK,
+            more=f"[web]\nport = {port}",
+            **options,  # type: ignore[arg-type] # text alone
+        ) as node,
+    ):
+        hold = node.gate / "hold"
+        hold.touch()
+        for paths in studies[:2]:
+            node.send(*paths)
+        wait_for(node.runs, "the first analysis")
+        with full(disk):
+            hold.unlink()
+            refused = _refused(node, studies[2])
+            wait_for(lambda: f"free in {disk}" in readiness(port), "the word of /readyz")
+            for role in ("infer", "work"):
+                _kill(node, role)
+            assert "delivered" not in states(node, studies[:2])
+        if refused:
+            node.send(*studies[2])
+        wait_until_delivered(node, studies, 120)
+        wait_for(lambda: readiness(port) == "ready", "/readyz")
+        assert_sound(node)
+        left = [path for path in disk.rglob("*unfinished*")]
+        assert not left, left
+    archive.stop()
+    assert set(archive.kept) == set(archive.arrivals)
+    assert len(archive.kept) == 6
+    doubled = len(archive.arrivals) - len(archive.kept)
+    told = "0xA700, " if refused else ""
+    return f"{told}readyz 503, then 3 of 3 delivered unaided, sound; {doubled} objects sent twice"
+
+
+def _refused(node: RunningNode, paths: tuple[Path, ...]) -> bool:
+    return not all(_taken(node, path) for path in paths)
+
+
+def _kill(node: RunningNode, role: str) -> None:
+    """And see it come back, though not a byte is free."""
+    killed = node.node.pid(role)
+    os.kill(killed, signal.SIGKILL)
+    children = node.node._children
+    wait_for(
+        lambda: children[role].process.pid != killed and children[role].ready.is_set(),
+        f"{role} again",
+    )
+
+
+def under_files(folder: Path) -> str:
+    disk = folder / "files"
+    return _under_work(folder, disk, own=f'files_dir = "{disk}"')
+
+
+def under_database(folder: Path) -> str:
+    disk = folder / "database"
+    return _under_work(folder, disk, database=f"sqlite:///{disk}/node.db")
+
+
+def under_all(folder: Path) -> str:
+    return _under_work(folder, folder / "data")
+
+
+UNAIDED = "0xA700 or taken; nothing cut off; all goes on by itself"
+FAULTS = (
+    Fault("disk full while instances come", "0xA700, nothing cut off", while_received),
+    Fault("disk of files_dir full under work", UNAIDED, under_files),
+    Fault("disk of the SQLite file full under work", UNAIDED, under_database),
+    Fault("the one disk of all full under work", UNAIDED, under_all),
+)
