@@ -143,7 +143,9 @@ def check(
     results = _call("dicom_node.check:check", load(config))
     table = Table("what", "", "how it is, what to do")
     for item in results:
-        table.add_row(item.what, "[green]ok" if item.good else "[red]fix", escape(item.sentence))
+        table.add_row(
+            escape(item.what), "[green]ok" if item.good else "[red]fix", escape(item.sentence)
+        )
     Console().print(table)
     raise typer.Exit(0 if all(item.good for item in results) else 1)
 

@@ -48,7 +48,9 @@ def open_engine(url: str, busy_seconds: float = 30.0) -> sa.Engine:
     ):
         raise SettingsError(reason)
     if not url.startswith("sqlite"):
-        arguments = {"connect_timeout": int(busy_seconds), **PATIENCE}
+        # A server of the locale C has encoding SQL_ASCII, and would answer with bytes.
+        encoding = {"client_encoding": "utf8"}
+        arguments = {"connect_timeout": int(busy_seconds), **encoding, **PATIENCE}
         options = {"connect_args": arguments, "pool_pre_ping": True}
         return sa.create_engine(url, pool_size=20, max_overflow=10, **options)
     engine = sa.create_engine(url, pool_size=20, max_overflow=10)

@@ -4,10 +4,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from dicom_node import index
+from dicom_node.access.certificates import of_ports
+from dicom_node.errors import SettingsError
 from dicom_node.settings import Settings
 from dicom_node.web.progress import DELAYED, loads
 
@@ -30,7 +33,7 @@ class Worker:
 
 def reasons(settings: Settings, engine: sa.Engine) -> tuple[str, ...]:
     """Why the node is not ready; nothing where it is."""
-    found = list(_disk(settings))
+    found = [*_disk(settings), *_certificates(settings)]
     try:
         with engine.connect() as connection:
             found += _pending(settings, connection)
@@ -74,6 +77,15 @@ def _disk(settings: Settings) -> Iterator[str]:
             f"disk: {free / GIB:.1f} GiB free in {where}, less than {needed / GIB:.1f} (receive.limits); "
             "free some, or move node.data_dir"
         )
+
+
+def _certificates(settings: Settings) -> Iterator[str]:
+    """What keeps every peer out of our own ports; those of destinations are alarms alone."""
+    try:
+        faults = [each.fault(datetime.now(UTC)) for each in of_ports(settings.tls)]
+    except SettingsError as error:
+        faults = [str(error)]
+    yield from (f"[tls]: {fault}" for fault in faults if fault)
 
 
 def _workers(settings: Settings, engine: sa.Engine) -> Iterator[str]:
