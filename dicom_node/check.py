@@ -77,6 +77,7 @@ def _database(settings: Settings) -> Check:
             return Check("database", True, f"SQLite, made at the first start: {path}")
         with engine.connect() as connection:
             connection.execute(text("select 1"))
+            index.check_encoding(connection)
     except SettingsError as error:
         return Check("database", False, str(error))
     except index.DATABASE_ERRORS as error:

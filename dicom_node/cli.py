@@ -27,6 +27,7 @@ from dicom_node.options import (
     OtherWeights,
     StudyUid,
 )
+from dicom_node.send import send
 from dicom_node.settings import Settings, load
 from dicom_node.show import print_done, print_job, print_json, print_list
 
@@ -43,6 +44,7 @@ jobs = typer.Typer(
 )
 app.add_typer(jobs, name="jobs")
 app.add_typer(access, name="access")
+app.command()(send)
 bundle = typer.Typer(
     help="The segmentation network as a MONAI bundle: export, import.", no_args_is_help=True
 )
@@ -97,17 +99,6 @@ def process(
     2 wrong usage.
     """
     raise typer.Exit(_call("dicom_node.process:process", paths, out, load(config)))
-
-
-@app.command()
-def send(
-    paths: Annotated[list[Path], typer.Argument(exists=True, help="DICOM files or folders.")],
-    to: Annotated[str, typer.Option(metavar="AET@HOST:PORT", help="Who gets the files.")],
-    calling: Annotated[str, typer.Option(help="Our own AE title.")] = "DICOM_NODE",
-) -> None:
-    """Send DICOM files to a Storage SCP, as a scanner does."""
-    count = _call("dicom_node.process:send", paths, to, calling)
-    typer.echo(f"{to} acknowledged {count} instances.")
 
 
 @app.command()

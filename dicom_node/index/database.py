@@ -70,6 +70,18 @@ def open_engine(url: str, busy_seconds: float = 30.0) -> sa.Engine:
     return engine
 
 
+def check_encoding(connection: sa.Connection) -> None:
+    """Raise SettingsError where Postgres would answer with bytes, not text, as a database of locale C does."""
+    if connection.dialect.name != "postgresql":
+        return
+    found = connection.scalar(sa.text("SHOW server_encoding"))
+    if found != "UTF8":
+        raise SettingsError(
+            f"node.database has the encoding {found} and needs UTF8; make it anew: "
+            "createdb --encoding=UTF8 --template=template0 --locale=C.UTF-8 --owner=USER DATABASE"
+        )
+
+
 def open_client(engine: sa.Engine) -> DBOSClient:
     """A client that enqueues and looks, runs nothing, and fails at once where the database is away."""
     return DBOSClient(
