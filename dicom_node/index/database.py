@@ -71,7 +71,7 @@ def open_engine(url: str, busy_seconds: float = 30.0) -> sa.Engine:
 
 
 def check_encoding(connection: sa.Connection) -> None:
-    """Raise SettingsError where Postgres would answer with bytes, not text, as a database of locale C does."""
+    """Raise SettingsError where Postgres would answer with bytes, not text, as one of locale C does."""
     if connection.dialect.name != "postgresql":
         return
     found = connection.scalar(sa.text("SHOW server_encoding"))
