@@ -1,5 +1,7 @@
 """The web role's server: the application on its own port."""
 
+from dataclasses import replace
+
 from dicom_node import index
 from dicom_node.access.serving import Guarded
 from dicom_node.pseudonyms import open_pseudonyms
@@ -15,8 +17,13 @@ class Web:
 
     def __init__(self, settings: Settings) -> None:
         self._engine = index.open_engine(settings.node.database_url, BUSY_SECONDS)
+        # Beyond this machine there is a login; browsers and Prometheus seldom have certificates.
+        wanted = settings.tls.client_certificates and settings.web.client_certificates
+        tls = replace(settings.tls, client_certificates=wanted)
         app = make_app(settings, self._engine, open_pseudonyms(settings))
-        self._server = Guarded(settings, app, settings.web.host, settings.web.port)
+        self._server = Guarded(
+            replace(settings, tls=tls), app, settings.web.host, settings.web.port
+        )
 
     @property
     def port(self) -> int:
