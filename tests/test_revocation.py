@@ -18,6 +18,8 @@ from dicom_node.access.certificates import REVOCATION
 from dicom_node.check import check
 from dicom_node.deliver import echo
 from dicom_node.errors import Unreachable
+from dicom_node.settings import Web as Page
+from dicom_node.web import Web
 from dicom_node.web.gauges import registry
 from dicom_node.web.readiness import reasons
 from tests.certificates import Pem
@@ -128,6 +130,23 @@ def test_a_renewed_certificate_is_shown_at_once(guarded: Guarded) -> None:
             shown = line.getpeercert(binary_form=True)
             assert shown is not None
             assert ssl.DER_cert_to_PEM_cert(shown) == new
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_page_without_a_certificate_where_the_site_says_so(
+    guarded: Guarded, wanted: bool
+) -> None:
+    page = Page(port=0, client_certificates=wanted)
+    web = Web(replace(guarded.settings, web=page))
+    web.start()
+    context = ssl.create_default_context(cafile=guarded.authority.path)
+    line = http.client.HTTPSConnection(HERE, web.port, timeout=60, context=context)
+    refused = pytest.raises((ssl.SSLError, ConnectionError)) if wanted else contextlib.nullcontext()
+    with refused:
+        line.request("GET", "/healthz")
+        assert line.getresponse().status == 200
+    line.close()
+    web.stop()
 
 
 def test_a_session_from_before_a_revocation_is_not_resumed(guarded: Guarded) -> None:
