@@ -1,5 +1,6 @@
 """check: is all in place for a node to run, and if not, what to do about it."""
 
+import contextlib
 import shutil
 import socket
 import ssl
@@ -87,6 +88,7 @@ def _database(settings: Settings) -> Check:
             return Check("database", True, f"SQLite, made at the first start: {path}")
         with engine.connect() as connection:
             connection.execute(text("select 1"))
+            index.check_encoding(connection)
     except SettingsError as error:
         return Check("database", False, str(error))
     except index.DATABASE_ERRORS as error:
@@ -123,9 +125,15 @@ def _encrypted_port(settings: Settings, reason: str | None) -> Check:
         shown = ssl.get_server_certificate((host, port), timeout=CONNECT_SECONDS)
         ours = Path(settings.tls.certificate).read_text(encoding="ascii")
     except (OSError, ValueError):
-        shown, ours = "nothing", ""
+        shown, ours = "", "another"
     if "".join(shown.split()) in "".join(ours.split()):
         return Check("port", True, f"{host}:{port}: a node is running and shows our certificate")
+    if not shown:
+        unencrypted = Destination("this node", settings.node.ae_title, host, port)
+        with contextlib.suppress(DeliveryError):
+            echo(unencrypted, settings.node.ae_title)
+            sentence = f"{host}:{port}: a node is running, without TLS; restart it"
+            return Check("port", False, sentence)
     sentence = f"{host}:{port}: {reason}; choose another receive.port, or stop what holds it"
     return Check("port", False, sentence)
 

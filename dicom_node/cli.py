@@ -27,6 +27,7 @@ from dicom_node.options import (
     OtherWeights,
     StudyUid,
 )
+from dicom_node.send import send
 from dicom_node.settings import Settings, load
 from dicom_node.show import print_done, print_job, print_json, print_list
 
@@ -43,6 +44,7 @@ jobs = typer.Typer(
 )
 app.add_typer(jobs, name="jobs")
 app.add_typer(access, name="access")
+app.command()(send)
 bundle = typer.Typer(
     help="The segmentation network as a MONAI bundle: export, import.", no_args_is_help=True
 )
@@ -100,17 +102,6 @@ def process(
 
 
 @app.command()
-def send(
-    paths: Annotated[list[Path], typer.Argument(exists=True, help="DICOM files or folders.")],
-    to: Annotated[str, typer.Option(metavar="AET@HOST:PORT", help="Who gets the files.")],
-    calling: Annotated[str, typer.Option(help="Our own AE title.")] = "DICOM_NODE",
-) -> None:
-    """Send DICOM files to a Storage SCP, as a scanner does."""
-    count = _call("dicom_node.process:send", paths, to, calling)
-    typer.echo(f"{to} acknowledged {count} instances.")
-
-
-@app.command()
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder for the study and its truth.")],
     form: Annotated[
@@ -143,7 +134,9 @@ def check(
     results = _call("dicom_node.check:check", load(config))
     table = Table("what", "", "how it is, what to do")
     for item in results:
-        table.add_row(item.what, "[green]ok" if item.good else "[red]fix", escape(item.sentence))
+        table.add_row(
+            escape(item.what), "[green]ok" if item.good else "[red]fix", escape(item.sentence)
+        )
     Console().print(table)
     raise typer.Exit(0 if all(item.good for item in results) else 1)
 

@@ -16,12 +16,11 @@ from dicom_node.analyze import analyze_study, load_analyses
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.identity import own_results, shared_header
 from dicom_node.assemble.instances import MALFORMED
-from dicom_node.deliver import deliver
-from dicom_node.errors import PatientsDiffer, SettingsError, StudyError
+from dicom_node.errors import PatientsDiffer, StudyError
 from dicom_node.reasons import OTHER_PATIENT
 from dicom_node.report import write_answer, write_objects
 from dicom_node.report.page import write_page
-from dicom_node.settings import Destination, Settings
+from dicom_node.settings import Settings
 from dicom_node.study import Ground, StoredInstance, Unanalyzed, check_inflated
 from models.analysis import Analysis
 
@@ -210,24 +209,3 @@ def _write_summary(
     text["studies"] = [verdict.as_dict() for verdict in verdicts]
     text["refused_files"] = [{"path": str(file), "reason": reason} for file, reason in unreadable]
     path.write_text(json.dumps(text, indent=2), encoding="utf-8")
-
-
-def send(paths: Sequence[Path], to: str, calling_ae: str) -> int:
-    """Send every DICOM file below ``paths`` to AET@HOST:PORT; returns how many were acknowledged.
-
-    Raises SettingsError when the address cannot be read or there is nothing to send, DeliveryError when the
-    peer does not take everything.
-    """
-    match = re.fullmatch(r"(?P<aet>[^@]{1,16})@(?P<host>[^@]+):(?P<port>\d{1,5})", to)
-    if not match or not 0 < int(match["port"]) < 65536:
-        raise SettingsError(f"--to {to!r} is not AET@HOST:PORT, for example ORTHANC@127.0.0.1:4242")
-    studies, unreadable = find_studies(paths)
-    for path, reason in unreadable:
-        Console(stderr=True, soft_wrap=True).print(
-            f"not sent: {escape(str(path))}: {escape(reason)}"
-        )
-    files = [instance.path for instances in studies.values() for instance in instances]
-    if not files:
-        raise SettingsError("there is no DICOM instance in what was named; nothing was sent")
-    deliver(files, Destination(to, match["aet"], match["host"], int(match["port"])), calling_ae)
-    return len(files)

@@ -59,6 +59,25 @@ class Authority:
         pem.private_key.chmod(0o600)
         return pem
 
+    def revoke(self, *revoked: Pem, days: float = 1) -> Path:
+        """A list of revoked certificates, good for so many days, in the place of the former."""
+        end = datetime.now(UTC) + timedelta(days=days)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._name)
+            .last_update(end - timedelta(days=9))
+            .next_update(end)
+        )
+        for pem in revoked:
+            made = x509.load_pem_x509_certificate(pem.certificate.read_bytes())
+            entry = x509.RevokedCertificateBuilder().serial_number(made.serial_number)
+            builder = builder.add_revoked_certificate(entry.revocation_date(end).build())
+        made_list = builder.sign(self._key, hashes.SHA256())
+        path = self._folder / "revoked.pem"
+        scratch = path.with_suffix(".new")
+        scratch.write_bytes(made_list.public_bytes(serialization.Encoding.PEM))
+        return scratch.replace(path)
+
     def _sign(
         self, subject: x509.Name, key: rsa.RSAPrivateKey, life: timedelta, authority: bool = False
     ) -> x509.Certificate:

@@ -254,7 +254,18 @@ class Postgres:
             shutil.chown(folder, self._user)
         data, port = folder / "data", free_port()
         subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "node", "-A", "trust", "--no-sync"],
+            [
+                programs / "initdb",
+                "-D",
+                data,
+                "-U",
+                "node",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-sync",
+            ],
             user=self._user,
             check=True,
             capture_output=True,

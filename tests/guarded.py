@@ -87,13 +87,14 @@ def errors_into(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def start_guarded(folder: Path, rules: str, tls: bool) -> Iterator[Guarded]:
+def start_guarded(folder: Path, rules: str, tls: bool, crl: bool = False) -> Iterator[Guarded]:
     authority = Authority(folder / "certificates")
     ours, scanner = authority.issue("node", password="secret"), authority.issue("us1")
     (folder / "password").write_text("secret\n")
     if tls:
         rules += f'\n[tls]\n{ours.toml}\nca = "{authority.path}"\n'
-        rules += f'key_password_from = "file:{folder / "password"}"'
+        rules += f'key_password_from = "file:{folder / "password"}"\n'
+        rules += f'crl = "{authority.revoke()}"\n' if crl else ""
     port, log = free_port(), folder / "log"
     add_user(folder / "data" / "users", "us1", PASSCODE)
     with contextlib.ExitStack() as stack:

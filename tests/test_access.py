@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
+from typer.testing import CliRunner
 
 from dicom_node.access.tls import server_context
 from dicom_node.check import check
+from dicom_node.cli import app
 from dicom_node.deliver import deliver, echo
 from dicom_node.errors import DeliveryError, Unreachable
 from dicom_node.receive import door
@@ -271,6 +273,44 @@ def test_delivery_over_tls_to_dcmtk(encrypted: Guarded, tmp_path: Path) -> None:
             ):
                 with pytest.raises(Unreachable, match=reason):
                     deliver(paths, replace(right, **changes), "NODE")
+        finally:
+            process.terminate()
+    assert len(list(kept.iterdir())) == len(paths)
+
+
+@pytest.mark.peer
+def test_send_speaks_tls_as_the_node_does(encrypted: Guarded, tmp_path: Path) -> None:
+    paths = make_study(tmp_path / "sent", seed=65)
+    authority, mine = encrypted.authority.path, encrypted.scanner
+    ours = ["--ca", authority, "--certificate", mine.certificate, "--key", mine.private_key]
+    config = tmp_path / "node.toml"
+    config.write_text(f'[tls]\n{mine.toml}\nca = "{authority}"\n')
+
+    def send(port: int, *options: str | Path) -> str:
+        where = ["--to", f"DICOM_NODE@{HERE}:{port}", "--calling", "DCMTK"]
+        done = CliRunner().invoke(app, ["send", *map(str, (*paths, *where, *options))])
+        return str(done.exception or "")
+
+    node = encrypted.node.node.port
+    assert send(node, "--tls", *ours) == ""
+    assert send(node, "--tls", "--config", config) == ""
+    for options, words in (
+        ((), "no association"),
+        (("--tls", "--ca", authority), "certificate required"),
+        (("--tls",), "in certificate chain"),
+        (("--tls", "--certificate", mine.certificate), "--certificate and --key go together"),
+        (("--ca", authority), "mean something only with --tls"),
+    ):
+        assert words in send(node, *options), options
+    os.truncate(encrypted.log, 0)
+
+    port, kept = free_port(), tmp_path / "kept"
+    kept.mkdir()
+    pacs = encrypted.authority.issue("pacs")
+    command = [peer("storescp"), *pacs.dcmtk, "+cf", str(authority), "-od", str(kept), str(port)]
+    with subprocess.Popen(command) as process:
+        try:
+            wait_for(lambda: send(port, "--tls", *ours) == "", "storescp")
         finally:
             process.terminate()
     assert len(list(kept.iterdir())) == len(paths)

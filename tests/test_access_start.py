@@ -135,7 +135,8 @@ def test_what_is_soon_to_be_mended_is_said(house: House, monkeypatch: pytest.Mon
         return "\n".join(seen.sentence for seen in look(settings) if not seen.good)
 
     assert bad(house.tls()) == ""
-    assert "ended 3 days ago" in bad(house.tls(house.authority.issue("old", days=-2.5)))
+    assert "peers refuse it" in bad(house.tls(house.authority.issue("old", days=-2.5)))
+    assert "is the clock right?" in bad(house.tls(house.authority.issue("early", days=600)))
     assert "ends in 12 days" in bad(house.tls(house.authority.issue("soon", days=12.5)))
     open_key = house.authority.issue("open")
     open_key.private_key.chmod(0o644)

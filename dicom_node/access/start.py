@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -138,22 +139,11 @@ def _links(settings: Settings) -> Iterator[Seen]:
 
 def _validities(settings: Settings) -> Iterator[Seen]:
     # Not at the top: the receiver needs none of it, and it is 8 MB.
-    from dicom_node.access.certificates import SOON_DAYS, days_left
+    from dicom_node.access.certificates import of_node
 
-    links: tuple[Destination | Peer, ...] = (*settings.destinations, *settings.peers)
-    used = [settings.tls.certificate, *(link.certificate for link in links if link.tls)]
-    for path in filter(None, dict.fromkeys(used)):
-        try:
-            left = days_left(path)
-        except SettingsError:
-            continue  # said where it is used
-        if left < 0:
-            sentence = f"{path} ended {-left} days ago: peers refuse it; put a new one in its place"
-        elif left < SOON_DAYS:
-            sentence = f"{path} ends in {left} days; put a new one in its place, and restart"
-        else:
-            sentence = f"{path}: {left} days left"
-        yield Seen("certificate", left >= SOON_DAYS, sentence)
+    now = datetime.now(UTC)
+    for each in of_node(settings):
+        yield Seen(each.what, *each.sentence(now))
 
 
 def _users(settings: Settings) -> Iterator[Seen]:

@@ -4,10 +4,12 @@ TLS 1.2 and 1.3, never less; of 1.2 only suites with forward secrecy and authent
 the retired profiles B.9 to B.11 (BCP 195, non-downgrading, extended) have some of them, and connect as well.
 """
 
+import re
 import socket
 import ssl
 from pathlib import Path
 
+from dicom_node.access.renewal import Renewal
 from dicom_node.access.secret import read_secret
 from dicom_node.errors import SettingsError
 from dicom_node.settings import Destination, Identity, Peer, Tls
@@ -34,12 +36,24 @@ PROBE_SECONDS = 3.0
 
 
 def server_context(tls: Tls) -> ssl.SSLContext | None:
-    """For every port of the node; None without a certificate. Raises SettingsError that names the file."""
+    """For every port of the node; None without a certificate. Raises SettingsError that names the file.
+
+    Files that change are taken at the next handshake; associations that are open stay so.
+    """
     if not tls.certificate:
         return None
+    context = _server_context(tls)
+    context.sni_callback = Renewal(tls, context, _server_context)
+    return context
+
+
+def _server_context(tls: Tls) -> ssl.SSLContext:
     context = _context(ssl.PROTOCOL_TLS_SERVER, tls)
+    # Who resumes a session is not verified again, although revoked since; for TLS 1.2 see Renewal.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
     if tls.client_certificates:
-        _trust(context, tls.ca)
+        _trust(context, tls)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -50,7 +64,7 @@ def client_arguments(link: Destination | Peer) -> tuple[ssl.SSLContext, str] | N
         return None
     context = _context(ssl.PROTOCOL_TLS_CLIENT, link)
     if link.ca:
-        _trust(context, link.ca)
+        _trust(context, link)
     else:
         context.load_default_certs()
     return context, link.server_name or link.host
@@ -114,12 +128,29 @@ def _mistake(error: ssl.SSLError, identity: Identity) -> str:
     return "the key's password is wrong; key_password_from says where it is"
 
 
-def _trust(context: ssl.SSLContext, ca: str) -> None:
-    _readable("ca", ca)
+def _trust(context: ssl.SSLContext, identity: Identity) -> None:
+    _readable("ca", identity.ca)
     try:
-        context.load_verify_locations(ca)
+        context.load_verify_locations(identity.ca)
     except ssl.SSLError as error:
-        raise SettingsError(f"ca {ca}: no certificates in PEM form are in it") from error
+        raise SettingsError(f"ca {identity.ca}: no certificates in PEM form are in it") from error
+    if identity.crl:
+        _look_at_revocation(context, identity.crl)
+
+
+def _look_at_revocation(context: ssl.SSLContext, crl: str) -> None:
+    _readable("crl", crl)
+    blocks = set(re.findall(rb"-----BEGIN ([A-Z0-9 ]+)-----", Path(crl).read_bytes()))
+    # OpenSSL would trust a certificate in it, and lists often come by plain HTTP.
+    if blocks != {b"X509 CRL"}:
+        raise SettingsError(
+            f"crl {crl}: revocation lists in PEM form, and nothing else, must be in it"
+        )
+    try:
+        context.load_verify_locations(crl)
+    except ssl.SSLError as error:
+        raise SettingsError(f"crl {crl}: a revocation list in it is damaged") from error
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
 
 
 def _readable(what: str, path: str) -> None:

@@ -37,7 +37,12 @@ def _tls() -> Iterator[tuple[str, object]]:
         "required and verified, unless `client_certificates` is false",
     )
     yield "certificate of the peer, as initiator", "required and verified, with its name"
-    yield "revocation (CRL, OCSP)", "not looked at"
+    yield (
+        "revocation of the peer's certificate",
+        "by the lists (CRL) of `crl`, not looked at without; a list out of date refuses all; no OCSP",
+    )
+    yield "resumption of sessions, as acceptor", "none: each handshake verifies anew"
+    yield "new certificates, keys and lists are taken", "at the next handshake"
     yield "certificates are reported before they end by", f"{certificates.SOON_DAYS} days"  # fmt: skip
 
 

@@ -52,7 +52,9 @@ def open_engine(url: str, busy_seconds: float = 30.0) -> sa.Engine:
     ):
         raise SettingsError(reason)
     if not url.startswith("sqlite"):
-        arguments = {"connect_timeout": int(busy_seconds), **PATIENCE}
+        # A server of the locale C has encoding SQL_ASCII, and would answer with bytes.
+        encoding = {"client_encoding": "utf8"}
+        arguments = {"connect_timeout": int(busy_seconds), **encoding, **PATIENCE}
         options = {"connect_args": arguments, "pool_pre_ping": True}
         return sa.create_engine(url, pool_size=20, max_overflow=10, **options)
     engine = sa.create_engine(url, pool_size=20, max_overflow=10)
@@ -70,6 +72,18 @@ def open_engine(url: str, busy_seconds: float = 30.0) -> sa.Engine:
         cursor.close()
 
     return engine
+
+
+def check_encoding(connection: sa.Connection) -> None:
+    """Raise SettingsError where Postgres would answer with bytes, not text, as one of locale C does."""
+    if connection.dialect.name != "postgresql":
+        return
+    found = connection.scalar(sa.text("SHOW server_encoding"))
+    if found != "UTF8":
+        raise SettingsError(
+            f"node.database has the encoding {found} and needs UTF8; make it anew: "
+            "createdb --encoding=UTF8 --template=template0 --locale=C.UTF-8 --owner=USER DATABASE"
+        )
 
 
 def open_client(engine: sa.Engine) -> DBOSClient:

@@ -31,7 +31,8 @@ ADVICE = {
     MISSING: "send the study again from its source; the file is then kept again",
     DAMAGED: "--repair sets it aside; then send the study again from its source",
     BACK: "--repair notes that it is here again",
-    ORPHAN: "nobody was told that it is kept; --repair moves it to lost+found",
+    ORPHAN: "no row knows it: its sender heard no answer, or the database is an older one; --repair "
+    "moves it to lost+found, from where it can be sent again",
     CUT_OFF: "`dicom-node purge` or --repair finishes it",
     NO_WORKFLOW: "--repair enqueues the study",
     NOT_DUE: "--repair makes it due where its report said",

@@ -20,6 +20,7 @@ def migrate(url: str) -> None:
     engine = index.open_engine(url)
     try:
         with engine.connect() as connection, _alone(connection):
+            index.check_encoding(connection)
             config = Config()
             config.set_main_option("script_location", str(Path(__file__).parent))
             config.attributes["connection"] = connection

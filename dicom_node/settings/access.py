@@ -33,6 +33,10 @@ class Identity:
     private_key: str = key("", "its key, as a PEM file that only the node may read")
     key_password_from: str = key("", "where the key's password is, if it has one", PLACE)
     ca: str = key("", "the authorities that a peer's certificate must come from, as a PEM file")
+    crl: str = key(
+        "",
+        "their lists of revoked certificates, as a PEM file; empty = revocation is not looked at",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,8 @@ def check_access(tls: Tls, access: Access, file: str) -> None:
             f"{file}: tls.client_certificates needs tls.ca, the authorities that they must come from; "
             "or set client_certificates = false, and any peer may connect"
         )
+    if tls.crl and not tls.ca:
+        raise SettingsError(f"{file}: tls.crl needs tls.ca, the authorities whose lists they are")
     if not (tls.certificate and tls.client_certificates):
         for number, caller in enumerate(access.callers):
             if caller.certificate_name:
@@ -110,4 +116,6 @@ def _with_identity(link: _AnyLink, tls: Tls) -> _AnyLink:
         private_key=own.private_key,
         key_password_from=own.key_password_from,
         ca=link.ca or tls.ca,
+        # Lists of other authorities would let none of this one's certificates pass.
+        crl=link.crl or ("" if link.ca else tls.crl),
     )

@@ -14,6 +14,9 @@ class Web:
     insecure: bool = key(
         False, "true lets other machines look without TLS, on a network closed to others"
     )
+    client_certificates: bool = key(
+        True, "as [tls] says; false lets browsers in that have none, by their login alone"
+    )
     lost_seconds: float = key(
         30.0, "a process without a sign of life for so long counts as lost", between(1, 3600)
     )

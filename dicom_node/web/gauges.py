@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from dicom_node import __version__, index
+from dicom_node.access.certificates import of_node
 from dicom_node.settings import Settings
 from dicom_node.web.backlog import backlogs
 from dicom_node.web.progress import dead_letters, loads, stalled
@@ -39,6 +40,7 @@ class Gauges(Collector):
         to_server = bool(self._settings.audit.host)
         yield _gauge("audit_server", "Whether [audit] host is set", [], [([], to_server)])
         yield from self._disk()
+        yield self._validities()
         try:
             found = [*self._work(), *self._workers()]
         except index.DATABASE_ERRORS:
@@ -55,6 +57,12 @@ class Gauges(Collector):
             "free_disk_bytes", "Free space on the fullest disk of the node", [], [([], disk.free)]
         )
         yield _gauge("wanted_disk_bytes", "Less is too little: receive.limits", [], [([], needed)])
+
+    def _validities(self) -> Metric:
+        ends = [([each.what, each.path], each.ends.timestamp()) for each in of_node(self._settings)]
+        of = ["what", "path"]
+        meaning = "Until when certificates, authorities and revocation lists hold"
+        return _gauge("expiry_timestamp_seconds", meaning, of, ends)
 
     def _work(self) -> Iterator[Metric]:
         now, web = time.time(), self._settings.web

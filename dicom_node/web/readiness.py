@@ -3,11 +3,14 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from dicom_node import index
+from dicom_node.access.certificates import of_ports
 from dicom_node.disk import Disk, fullest
+from dicom_node.errors import SettingsError
 from dicom_node.files import Files
 from dicom_node.settings import Settings
 from dicom_node.web.progress import DELAYED, loads
@@ -31,7 +34,7 @@ class Worker:
 
 def reasons(settings: Settings, engine: sa.Engine, files: Files) -> tuple[str, ...]:
     """Why the node is not ready; nothing where it is."""
-    found = list(_disk(settings))
+    found = [*_disk(settings), *_certificates(settings)]
     if trouble := files.trouble():
         found.append(f"{trouble}; `dicom-node check` says whether it is mended")
     try:
@@ -76,6 +79,15 @@ def _disk(settings: Settings) -> Iterator[str]:
             f"disk: {disk.free / GIB:.1f} GiB free in {disk.folder}, less than {needed / GIB:.1f} "
             "(receive.limits); free some, and the node goes on by itself"
         )
+
+
+def _certificates(settings: Settings) -> Iterator[str]:
+    """What keeps every peer out of our own ports; those of destinations are alarms alone."""
+    try:
+        faults = [each.fault(datetime.now(UTC)) for each in of_ports(settings.tls)]
+    except SettingsError as error:
+        faults = [str(error)]
+    yield from (f"[tls]: {fault}" for fault in faults if fault)
 
 
 def _workers(settings: Settings, engine: sa.Engine) -> Iterator[str]:
