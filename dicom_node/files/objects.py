@@ -307,7 +307,6 @@ class Fetched:
         with unfinished(self.home / name) as scratch:
             yield scratch
             self.objects.put_folder(name, sorted(scratch.iterdir()), {})
-        _remove(scratch)
 
     @contextmanager
     def added(self, name: str, pattern: str) -> Iterator[Path]:
@@ -317,17 +316,10 @@ class Fetched:
             told = self.objects.manifest(name)
             others = {each: told[each] for each in told if not fnmatch(each, pattern)}
             self.objects.put_folder(name, sorted(scratch.iterdir()), others)
-        _remove(scratch)
 
 
 def _has_digest(sha256: str, file: BinaryIO) -> bool:
     return digest_of(file) == sha256
-
-
-def _remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
 
 
 def _reason(error: BaseException) -> str:
