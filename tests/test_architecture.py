@@ -31,7 +31,7 @@ ALLOWED = {
     "dicom_node.clock": "",
     "dicom_node.files": f"{BASE} pydicom",
     "dicom_node.files.objects": f"{BASE} dicom_node.files.cache dicom_node.files.content "
-    "dicom_node.files.folder s3fs fsspec botocore aiohttp",
+    "dicom_node.files.folder s3fs botocore aiohttp",
     "dicom_node.pseudonyms": BASE,
     "dicom_node.audit": f"{BASE} {WATCHED}",
     "dicom_node.web": (
@@ -71,7 +71,6 @@ GUARDED = [
     "captum",
     "SimpleITK",
     "s3fs",
-    "fsspec",
     "botocore",
     "aiohttp",
 ]

@@ -4,10 +4,12 @@ import contextlib
 import hashlib
 import io
 import json
+import socket
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,6 +234,23 @@ def test_it_is_looked_at_before_the_start(world: World, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "dicom_node.files.objects", None)
     with pytest.raises(SettingsError, match=r"pip install 'dicom-node\[s3\]'"):
         open_files(settings)
+
+
+def test_a_store_that_never_answers_is_given_up(world: World, tmp_path: Path) -> None:
+    """It must be within the patience of a scanner."""
+    own, path = world.b.settings, tmp_path / "instance"
+    path.write_bytes(b"content")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        ThreadPoolExecutor() as pool,
+    ):
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        files = open_files(replace(own, files=replace(own.files, endpoint=endpoint)))
+        asked = pool.submit(files.trouble)
+        with pytest.raises(StoreAway, match="cannot be written: FSTimeoutError"):
+            files.keep(path, "store/instance.dcm", "")
+        assert "cannot be written" in asked.result()
+    assert path.exists()
 
 
 def test_a_purge_leaves_nothing(world: World) -> None:

@@ -21,7 +21,6 @@ from typing import BinaryIO
 
 from aiohttp import ClientError as TransferError
 from botocore.exceptions import BotoCoreError, ClientError
-from fsspec.asyn import sync
 from s3fs import S3FileSystem
 
 from dicom_node.errors import FileLost, StoreAway
@@ -35,8 +34,11 @@ TROUBLE = (OSError, BotoCoreError, ClientError, TransferError)
 PART_BYTES, PARTS_AT_ONCE = 16 << 20, 2
 """A receiver's memory per instance: 32 MiB at most."""
 
-CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 3, 15, 2
+CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 3, 10, 2
 """A scanner waits meanwhile, and must hear 0xA700 before it gives up by itself."""
+
+WRITE_SECONDS, SLOWEST_BYTES_PER_SECOND = 10.0, 1 << 20
+"""A store that takes a PUT and never answers it: no time-out of the libraries ends that."""
 
 PROBE_SECONDS = 5.0
 """Who asks whether the node is ready must hear soon."""
@@ -86,8 +88,7 @@ class Objects:
         """What is wrong with the store, in words, or ""; writes a small object to know."""
         try:
             with self._asked("cannot be written"):
-                put, key = self._store._pipe_file, self._key(f"probe/{self._name}")
-                sync(self._store.loop, put, key, b"", timeout=PROBE_SECONDS)
+                self._store.pipe_file(self._key(f"probe/{self._name}"), b"", timeout=PROBE_SECONDS)
         except StoreAway as error:
             return str(error)
         return ""
@@ -103,7 +104,8 @@ class Objects:
         with path.open("rb") as file:
             sha256 = digest_of(file)
         with self._asked("cannot be written"):
-            self._store.put_file(str(path), key, chunksize=PART_BYTES)
+            seconds = WRITE_SECONDS + path.stat().st_size / SLOWEST_BYTES_PER_SECOND
+            self._store.put_file(str(path), key, chunksize=PART_BYTES, timeout=seconds)
             with self._store.open(key, "rb") as file:
                 if digest_of(file) != sha256:
                     raise StoreAway(self.where, "what was written reads back otherwise")
@@ -243,7 +245,8 @@ class Objects:
             known.add(f"{folder}/{MANIFEST}")
             with self._asked("cannot be written"):
                 text = json.dumps(told).encode()
-                self._store.pipe_file(self._key(f"{folder}/{MANIFEST}"), text)
+                key = self._key(f"{folder}/{MANIFEST}")
+                self._store.pipe_file(key, text, timeout=WRITE_SECONDS)
         self.remove([name for name in self._find(folder) if name not in known])
 
     def _key(self, name: str) -> str:
