@@ -189,30 +189,6 @@ def test_only_what_every_archive_has_is_purged(
     assert checked(node, capsys).startswith("0\n")
 
 
-def test_the_audit_trail_goes_by_weeks_and_not_before_its_time(
-    node: RunningNode, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    folder = node.data / "audit"
-    long_ago = time.time() - 401 * 86400
-    for name in ("work.xml.2020-W01", "work.xml.2020-W02", "receive.xml.1"):
-        (folder / name).write_text("<AuditMessage/>\n")
-        os.utime(folder / name, (long_ago, long_ago))
-    settings = replace(node.settings, keep=Keep(audit_days=500))
-    run_purge(settings, dry_run=False)
-    assert "audit/" not in capsys.readouterr().out
-    run_purge(replace(settings, keep=Keep(audit_days=400)), dry_run=False)
-    assert capsys.readouterr().out.count("gone  audit/") == 3
-    left = {path.name.rpartition(".")[2] for path in folder.glob("*.xml.*")}
-    assert len(left) == 1, "moved aside more than once in a week"
-    before = len(list(folder.glob("receive.xml*")))
-    node.send(*make_study(tmp_path / "sent", seed=299))
-    wait_for(lambda: len(list(folder.glob("receive.xml*"))) == before + 1, "a new file")
-    path = tmp_path / "node.toml"
-    path.write_text("[keep]\naudit_days = 30")
-    with pytest.raises(SettingsError, match="allowed: 0, or 365 to 36500"):
-        load(path, {})
-
-
 def test_what_was_purged_and_comes_again_is_kept_again(
     node: RunningNode, studies: list[Study], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -311,3 +287,27 @@ def test_an_instance_that_comes_while_its_study_is_purged_stays(tmp_path: Path) 
     assert index.files_not_kept(engine, "2", 0) == "1 instances purged"
     client.destroy()
     engine.dispose()
+
+
+def test_the_audit_trail_goes_by_weeks_and_not_before_its_time(
+    node: RunningNode, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = node.data / "audit"
+    long_ago = time.time() - 401 * 86400
+    for name in ("work.xml.2020-W01", "work.xml.2020-W02", "receive.xml.1"):
+        (folder / name).write_text("<AuditMessage/>\n")
+        os.utime(folder / name, (long_ago, long_ago))
+    settings = replace(node.settings, keep=Keep(audit_days=500))
+    run_purge(settings, dry_run=False)
+    assert "audit/" not in capsys.readouterr().out
+    run_purge(replace(settings, keep=Keep(audit_days=400)), dry_run=False)
+    assert capsys.readouterr().out.count("gone  audit/") == 3
+    left = {path.name.rpartition(".")[2] for path in folder.glob("*.xml.*")}
+    assert len(left) == 1, "moved aside more than once in a week"
+    before = len(list(folder.glob("receive.xml*")))
+    node.send(*make_study(tmp_path / "sent", seed=299))
+    wait_for(lambda: len(list(folder.glob("receive.xml*"))) == before + 1, "a new file")
+    path = tmp_path / "node.toml"
+    path.write_text("[keep]\naudit_days = 30")
+    with pytest.raises(SettingsError, match="allowed: 0, or 365 to 36500"):
+        load(path, {})
