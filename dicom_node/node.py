@@ -29,11 +29,14 @@ from dicom_node.errors import NodeError, SettingsError
 from dicom_node.logs import log, write_logs
 from dicom_node.migrations import MIGRATION_ERRORS, migrate
 from dicom_node.pseudonyms import open_pseudonyms
-from dicom_node.role import BEGINS_ANEW, READY_LINE, ROLES, WHOLE
+from dicom_node.role import BEGINS_ANEW, FAILED_LINE, READY_LINE, ROLES, WHOLE
 from dicom_node.settings import Settings
 
 READY_SECONDS = 120.0
 """For the first readiness of all roles; a slow disk loads torch in half a minute."""
+
+HEARD_SECONDS = 1.0
+"""For the last words of a role that has ended."""
 
 STOP_SECONDS = 10.0
 """For a role to end, beyond the time it has to finish what is in hand."""
@@ -51,6 +54,8 @@ class _Child:
     process: subprocess.Popen[str]
     started_at: float
     ready: threading.Event = field(default_factory=threading.Event)
+    heard: threading.Event = field(default_factory=threading.Event)
+    reason: str = "the log says why"
 
 
 class Node:
@@ -180,8 +185,10 @@ class Node:
         return child
 
     def _listen(self, child: _Child, lines: IO[str]) -> None:
-        """A role says one thing on its standard output: that it is ready, and where."""
+        """A role says on its standard output that it is ready, and where; or why it cannot be."""
         for line in lines:
+            if line.startswith(FAILED_LINE):
+                child.reason = json.loads(line)["reason"]
             if not line.startswith(READY_LINE):
                 continue  # a library's words; unread, they would fill the pipe and stop the role
             told: dict[str, Any] = json.loads(line)
@@ -192,6 +199,7 @@ class Node:
             if len(ready) == len(self._roles):
                 self._all_ready.set()
         lines.close()
+        child.heard.set()
 
     def _keep_alive(self, role: str) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -204,7 +212,8 @@ class Node:
             if self._stopping.is_set():
                 return
             if status in (1, 2) and not self._all_ready.is_set():
-                self._failed = f"role {role} could not start; the log says why"
+                child.heard.wait(HEARD_SECONDS)
+                self._failed = f"role {role} could not start: {child.reason}"
                 return
             lived = time.monotonic() - child.started_at
             if lived > HEALTHY_SECONDS or status == BEGINS_ANEW:
@@ -232,6 +241,8 @@ def _migrate(settings: Settings) -> None:
 def serve(settings: Settings, config_path: Path | None, roles: Sequence[str] = ()) -> None:
     """Run the node until SIGTERM or SIGINT. Raises NodeError."""
     write_logs("node").pseudonyms = open_pseudonyms(settings)
+    if not settings.destinations:
+        log("results stay here", what="nobody gets them until there is a [[destinations]] block")
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:

@@ -32,14 +32,16 @@ ROLES = ("receive", *QUEUES, "web")
 WHOLE = ("receive", "work+deliver", "infer")
 """A whole node on one machine: delivering needs no process of its own."""
 
-READY_LINE = '{"event": "ready"'
-"""How the one line begins that a role says on its standard output."""
+READY_LINE, FAILED_LINE = '{"event": "ready"', '{"event": "failed"'
+"""How the lines begin that a role says on its standard output."""
 
 BEGINS_ANEW = 70
 """Exit status of a role that is to be started again at once: its database was away."""
 
 DECODERS = ("gdcm", "jpeg_ls", "openjpeg", "libjpeg", "rle", "pylibjpeg", "PIL", "numpy")
 """What pydicom imports for pixels where it is installed: a third of the receiver's memory."""
+
+LISTEN_ADVICE = "; who holds the port (ss -ltnp)? is the host an address of this machine?"
 
 LOCK_SECONDS = 20.0
 """The previous process of this role may still be finishing its last step."""
@@ -69,6 +71,7 @@ def main(role: str, config_path: Path | None) -> int:
             status = finish()
     except NodeError as error:
         log("role failed", reason=str(error))
+        _say(event="failed", reason=str(error))
         return 2 if isinstance(error, SettingsError) else 1
     log("role stopped")
     # A step that is still running would keep the interpreter; it runs again at the next start.
@@ -106,7 +109,12 @@ def _watch_parent(stop: threading.Event) -> None:
 
 def _ready(**told: int | str) -> None:
     log("ready", **told)
-    sys.stdout.write(json.dumps({"event": "ready", **told}) + "\n")
+    _say(event="ready", **told)
+
+
+def _say(**told: int | str) -> None:
+    """To the parent, which reads our standard output."""
+    sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
 
 
@@ -129,10 +137,13 @@ def _receive(settings: Settings, name: str, _stop: threading.Event) -> Callable[
     try:
         receiver = Receiver(settings, name)
     except OSError as error:
+        if error.filename is not None:
+            sentence = f"{error.filename}: {error.strerror}; is node.files_dir right, and ours?"
+            raise NodeError(sentence) from error
         where = f"{settings.receive.host}:{settings.receive.port}"
         if settings.receive.web_port:
             where += f" and :{settings.receive.web_port}"
-        raise NodeError(f"cannot listen on {where}: {error.strerror}") from error
+        raise NodeError(f"cannot listen on {where}: {error.strerror}{LISTEN_ADVICE}") from error
     receiver.start()
     _ready(role="receive", port=receiver.port)
     return _in_peace(receiver.stop)
@@ -166,7 +177,7 @@ def _watch(settings: Settings, _name: str, _stop: threading.Event) -> Callable[[
         web = Web(settings)
     except OSError as error:
         where = f"{settings.web.host}:{settings.web.port}"
-        raise NodeError(f"cannot listen on {where}: {error.strerror}") from error
+        raise NodeError(f"cannot listen on {where}: {error.strerror}{LISTEN_ADVICE}") from error
     web.start()
     _ready(role="web", web_port=web.port)
     return _in_peace(web.stop)

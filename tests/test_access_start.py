@@ -1,6 +1,7 @@
 """What keeps a node from starting, what is to be mended, and who may log in: before anything listens."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,6 +60,32 @@ def test_a_node_does_not_serve_other_machines_unencrypted_by_accident(house: Hou
     for text in (f"{OPEN}insecure = true", f"{OPEN}{house.tls()}", '[receive]\nhost = "localhost"'):
         refuse(house.settings(text))
     refuse(house.settings(OPEN), roles=("work",))  # such a node has no port
+
+
+@pytest.mark.parametrize("mistake", ["port", "folder"])
+def test_a_role_that_cannot_start_has_the_last_word(house: House, mistake: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        text = f"[receive]\nport = {taken.getsockname()[1]}"
+        words = "Address already in use; who holds the port"
+        if mistake == "folder":
+            text = 'files_dir = "/proc/none"\n[receive]\nport = 0'
+            words = "No such file or directory; is node.files_dir"
+        path = house.write(text)
+        command = [
+            sys.executable,
+            "-m",
+            "dicom_node",
+            "serve",
+            "--role",
+            "receive",
+            "--config",
+            path,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("dicom-node: role receive could not start: ")
+    assert words in last
 
 
 def test_what_is_loopback() -> None:

@@ -23,6 +23,7 @@ from dicom_node.web import Web
 from dicom_node.web.gauges import registry
 from dicom_node.web.readiness import reasons
 from tests.certificates import Pem
+from tests.conftest import wait_for
 from tests.guarded import HERE, Guarded, post, start_guarded
 
 
@@ -77,7 +78,7 @@ def test_who_is_revoked_stays_out_and_who_is_in_stays_in(guarded: Guarded) -> No
     guarded.authority.revoke(lost)
     assert not rings(guarded, lost)
     assert not browses(guarded, lost)
-    assert "certificate revoked" in guarded.log.read_text()
+    wait_for(lambda: "certificate revoked" in guarded.log.read_text(), "the reason")
     assert rings(guarded, guarded.scanner)
     assert browses(guarded, guarded.scanner)
     assert association.send_c_echo().Status == 0
@@ -93,7 +94,7 @@ def test_who_is_revoked_stays_out_and_who_is_in_stays_in(guarded: Guarded) -> No
 def test_a_list_that_is_out_of_date_or_wrong(guarded: Guarded) -> None:
     path = guarded.authority.revoke(days=-1)
     assert not rings(guarded, guarded.scanner)
-    assert "CRL has expired" in guarded.log.read_text()
+    wait_for(lambda: "CRL has expired" in guarded.log.read_text(), "the reason")
     (found,) = (each for each in check(guarded.settings) if each.what == REVOCATION)
     assert not found.good
     assert "until the new list is in its place" in found.sentence

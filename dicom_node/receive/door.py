@@ -55,6 +55,9 @@ class DoorServer(HardServer):
         assert self.ssl_context is not None
         request.settimeout(HANDSHAKE_SECONDS)
         try:
+            if not request.recv(1, socket.MSG_PEEK):  # a probe of the port, as of a health check
+                request.close()
+                return None
             secured = self.ssl_context.wrap_socket(request, server_side=True)
         except OSError as error:
             reason = said(error) if isinstance(error, ssl.SSLError) else str(error)
