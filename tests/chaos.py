@@ -165,9 +165,10 @@ def verify(
     results = {}
     for uid, path in running.rows("select sop_uid, path from results order by generation"):
         results[uid] = folder / path
-    superseded = {
-        uid for (uid,) in running.rows("select sop_uid from deliveries where status = 'superseded'")
-    }
+    # A report that names its predecessor is made for each archive that has another one.
+    due = running.rows("select sop_uid, destination, status from deliveries")
+    nowhere = set(results) - {uid for uid, _, _ in due}
+    yield "results due at no archive", told(running, nowhere), not nowhere
     studies = running.rows("select study_uid from studies")
     delivered = running.rows(
         "select study_uid from results join deliveries using (sop_uid) where delivered_at is not null "
@@ -179,7 +180,12 @@ def verify(
         len(delivered) == len(studies),
     )
     for number, archive in enumerate(archives, 1):
-        missing = set(results) - superseded - set(archive.kept)
+        mine = {
+            uid
+            for uid, name, status in due
+            if name == archive.destination.name and status != "superseded"
+        }
+        missing = mine - set(archive.kept)
         foreign = set(archive.kept) - set(results)
         other = [
             uid
@@ -196,7 +202,7 @@ def verify(
             True,
         )
     given_up = running.rows("select count(*) from results where kind = 'refusal'")[0][0]
-    yield "studies given up, as one stage was killed over and over, and answered so", given_up, True
+    yield "answers why not analyzed: a part came alone, or a stage was killed over", given_up, True
     again = steps_run_again(running, log)
     yield "checkpointed steps that ran again", len(again), not again
 
