@@ -32,6 +32,7 @@ from dicom_node.files.content import fingerprint
 from dicom_node.keep.command import check_deep
 from dicom_node.keep.files import FOLDERS
 from dicom_node.keep.purge import purge
+from dicom_node.keep.retention import Order
 from dicom_node.node import Node
 from dicom_node.settings import Keep, load
 from tests.conftest import Pacs, Postgres, RunningNode, make_study, start_node
@@ -207,6 +208,10 @@ def verify(
     yield "checkpointed steps that ran again", len(again), not again
 
 
+def studies_of(held: Sequence[Order]) -> int:
+    return len({order.study.study_uid for order in held})
+
+
 def told(running: RunningNode, missing: set[str]) -> str:
     """How many results, and all that the index knows of them."""
     rows = running.rows(
@@ -315,7 +320,8 @@ def run(arguments: argparse.Namespace, folder: Path, database: str) -> bool:
     left = [path for name in FOLDERS for path in Folder(running.settings.node.files).walk(name)]
     after = check_deep(running.settings, repair=False)
     found += [
-        ("files left when all is purged", f"{len(left)}, {len(held)} held back", not left),
+        ("files left when all is purged", len(left), bool(held) or not left),
+        ("studies held back from the purge, as a stage failed", studies_of(held), True),
         ("dicom-node check --deep after that", f"exit {after}", not after),
         ("dicom-node check --deep before", f"exit {status}", not status),
         ("killed", ", ".join(f"{role} {count}" for role, count in sorted(killed.items())), True),

@@ -114,6 +114,9 @@ def test_each_reason_goes_to_the_archive_as_a_code_and_a_sentence(
     sent = {}
     for seed, (code, (slices, change, _)) in enumerate(CASES.items(), start=100):
         paths = edit(make_study(tmp_path / code, seed=seed, slices=slices), change)
+        left = node.data / "results" / study_uid_of(paths[0]) / "0.unfinished"
+        left.mkdir(parents=True)  # by a stage whose process was killed, and killed again
+        (left / "segmentation.dcm").touch()
         node.send(*paths)
         sent[code] = paths
     for code, (_, _, sentence) in CASES.items():
@@ -134,6 +137,7 @@ def test_each_reason_goes_to_the_archive_as_a_code_and_a_sentence(
         failed = code == "internal-error"
         assert job.state == ("failed to analyze" if failed else "refused")
         assert [each.destination for each in job.deliveries] == ["archive"]
+        assert not list((node.data / "results" / study_uid).glob("*"))
     assert not silent.kept
     assert b"ZeroDivision" not in b"".join(archive.kept.values())
     assert b"no sender" not in b"".join(archive.kept.values())

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from dicom_node.errors import SettingsError
-from dicom_node.files.folder import Folder
+from dicom_node.files.folder import Folder, unfinished_name
 from dicom_node.settings import Settings
 
-__all__ = ["Files", "Folder", "Local", "open_files"]
+__all__ = ["Files", "Folder", "Local", "open_files", "unfinished_name"]
 
 
 class Local(Protocol):

@@ -212,13 +212,18 @@ class HereAlready:
 @contextmanager
 def unfinished(folder: Path) -> Iterator[Path]:
     """An empty folder beside another one, which it is to replace."""
-    scratch = folder.with_name(f"{folder.name}.unfinished")
+    scratch = unfinished_name(folder)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
         yield scratch
     finally:  # half of a result is worth nothing, and on a full disk its space is what others need
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def unfinished_name(folder: Path) -> Path:
+    """Where what shall become a folder is written."""
+    return folder.with_name(f"{folder.name}.unfinished")
 
 
 def _sync_files(folder: Path) -> None:

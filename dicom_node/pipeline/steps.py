@@ -23,7 +23,7 @@ from dicom_node.errors import (
     StudyError,
     reason_of,
 )
-from dicom_node.files import Local, open_files
+from dicom_node.files import Local, open_files, unfinished_name
 from dicom_node.pipeline.guard import Guard
 from dicom_node.pipeline.sending import Sender
 from dicom_node.pipeline.stage import stage
@@ -223,6 +223,9 @@ class Steps:
                     made, folder = self._answered(study_uid, generation, grounds, local)
                 due = self._record(study_uid, generation, made, folder)
                 fields["objects"] = [item.kind for item in made]
+            for kind in ("work", "results"):  # of a stage whose process was killed over and over
+                left = Path(_folder(kind, study_uid, generation))
+                self._files.remove_tree(str(unfinished_name(left)))
         return {"answered": bool(due), "due": due, "seconds": fields["seconds"]}
 
     def _answered(
