@@ -207,6 +207,7 @@ def test_the_web_speaks_tls_alone(encrypted: Guarded) -> None:
     there = (HERE, encrypted.web_port)
     line = http.client.HTTPSConnection(*there, timeout=60, context=context)
     assert post(line).status == 415
+    assert "multipart/related" in encrypted.reason()
     with pytest.raises((http.client.BadStatusLine, ConnectionError)):
         post(http.client.HTTPConnection(*there, timeout=60))
     line = http.client.HTTPSConnection(

@@ -18,6 +18,7 @@ from dicom_node.access.certificates import REVOCATION
 from dicom_node.check import check
 from dicom_node.deliver import echo
 from dicom_node.errors import Unreachable
+from dicom_node.files import open_files
 from dicom_node.settings import Web as Page
 from dicom_node.web import Web
 from dicom_node.web.gauges import registry
@@ -54,10 +55,12 @@ def events(guarded: Guarded, event: str) -> int:
 
 def not_ready(guarded: Guarded) -> str:
     """What /readyz says of [tls], and that /metrics says until when the list holds."""
-    engine = index.open_engine(guarded.settings.node.database_url)
-    told = "".join(text for text in reasons(guarded.settings, engine) if text.startswith("[tls]"))
-    scraped = generate_latest(registry(guarded.settings, engine)).decode()
-    assert f'expiry_timestamp_seconds{{path="{guarded.settings.tls.crl}"' in scraped
+    settings = guarded.settings
+    engine = index.open_engine(settings.node.database_url)
+    found = reasons(settings, engine, open_files(settings))
+    told = "".join(text for text in found if text.startswith("[tls]"))
+    scraped = generate_latest(registry(settings, engine)).decode()
+    assert f'expiry_timestamp_seconds{{path="{settings.tls.crl}"' in scraped
     engine.dispose()
     return told
 
