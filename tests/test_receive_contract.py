@@ -20,6 +20,7 @@ from pynetdicom import (
     dimse_messages,
     dul,
     events,
+    evt,
     fsm,
     service_class,
     timer,
@@ -27,8 +28,12 @@ from pynetdicom import (
 )
 from pynetdicom.association import Association
 from pynetdicom.presentation import negotiate_as_acceptor
+from pynetdicom.sop_class import Verification
 
+from dicom_node.receive import server
 from dicom_node.receive.reactor import Messages, quicken
+from dicom_node.receive.server import hardener, release
+from dicom_node.settings import Limits
 
 RELIED_ON = {
     dul.DULServiceProvider.run_reactor: (
@@ -137,3 +142,24 @@ def test_a_look_at_the_messages_ends_when_there_is_something_to_see() -> None:
     with pytest.raises(queue.Empty):
         messages.get(block=False)
     assert messages._stirred is False
+
+
+def test_a_request_that_comes_with_its_connection_is_answered_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "LOOK_SECONDS", 60.0)  # who waits for a look waits in vain
+    entity = AE("NODE")
+    entity.add_supported_context(Verification)
+    handlers = [(evt.EVT_CONN_OPEN, hardener(Limits())), (evt.EVT_CONN_CLOSE, release)]
+    listener = entity.make_server(
+        ("127.0.0.1", 0), evt_handlers=handlers, server_class=server.HardServer
+    )
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    caller = AE("SCANNER")
+    caller.acse_timeout = 20
+    caller.add_requested_context(Verification)
+    association = caller.associate("127.0.0.1", listener.server_address[1])
+    assert association.is_established
+    assert association.send_c_echo().Status == 0x0000
+    association.release()
+    listener.shutdown()

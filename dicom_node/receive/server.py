@@ -65,7 +65,7 @@ class HardSocket(transport.AssociationSocket):
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to read; waits a moment for it, less when something is to be sent."""
+        """Whether there is something to read; waits a moment for it, less when more is to be done."""
         connection = self.socket
         if connection is None or not self._is_connected:
             time.sleep(GONE_SECONDS)
@@ -76,7 +76,9 @@ class HardSocket(transport.AssociationSocket):
             poll = select.poll()
             poll.register(connection, select.POLLIN)
             poll.register(self.bell, select.POLLIN)
-            reported = {descriptor for descriptor, _ in poll.poll(LOOK_SECONDS * 1000)}
+            # Events are handled one a look: the request may have come before the connection's own was.
+            seconds = LOOK_SECONDS if self.event_queue.empty() else 0.0
+            reported = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
             if self.bell.fileno() in reported:
                 self.bell.silence()
                 reported.remove(self.bell.fileno())
