@@ -48,8 +48,8 @@ KINDS = ("store", "echo", "store", "abort", "reset", "handshake", "rejected", "e
 
 PIXELS = bytes(2000)
 MOST_KB_PER_THOUSAND = 250.0
-"""Growth that counts as one. Some is seen that is no leak of ours: tracemalloc shows none in Python, and
-smaller caches of SQLite change nothing. A thread's remains would be 1,000 and more."""
+"""Growth that counts as one. Some is seen, of which tracemalloc shows nothing in Python; its cause is not
+found. A thread's remains would be 1,000 and more."""
 
 SETTLE_SECONDS = 3.0
 FIRST_FRACTION = 0.5
