@@ -47,9 +47,9 @@ KINDS = ("store", "echo", "store", "abort", "reset", "handshake", "rejected", "e
 """In turn; what makes a receiver remember most comes most often."""
 
 PIXELS = bytes(2000)
-MOST_KB_PER_THOUSAND = 250.0
-"""Growth that counts as one. Some is seen, of which tracemalloc shows nothing in Python; its cause is not
-found. A thread's remains would be 1,000 and more."""
+MOST_KB_PER_THOUSAND = 100.0
+"""Growth that counts as one; while each thread had a heap of its own it was more. A thread's remains would
+be 1,000 and more."""
 
 SETTLE_SECONDS = 3.0
 FIRST_FRACTION = 0.5
