@@ -130,6 +130,8 @@ def test_what_is_seen_of_a_study(watched: Watched, pacs: Pacs, tmp_path: Path) -
     wait_for(
         lambda: watched.metric("stage_seconds_count", stage="deliver") == 2, "both deliveries", 180
     )
+    undelivered = "select count(*) from deliveries where delivered_at is null"
+    wait_for(lambda: node.rows(undelivered) == [(0,)], "every answer in the index", 180)
     pseudonyms = open_pseudonyms(node.settings)
 
     wait_for(lambda: not watched.reasons(), "readiness")
