@@ -376,9 +376,9 @@ def main() -> None:
                 running_ones[name] = stack.enter_context(RECEIVERS[name](folder))
             seconds, peak = time.monotonic() - start, usage(running_ones[name].pid)[1]
             console.print(f"{name}: ready after {seconds:.1f} s, {peak:.0f} MB")
-        warm_up = Case("", 1, "", 1)
+        kind, first = next((kind, paths[:1]) for kind, paths in files.items())
         for receiver in running_ones.values():
-            send(receiver, next(iter(files.values()))[:1], warm_up)
+            send(receiver, first, Case("warm-up", 1, kind, 1))
         for _ in range(rounds):
             one_round(cases, running_ones, files, take)
         sizes = {kind: paths[0].stat().st_size for kind, paths in files.items()}
