@@ -22,11 +22,10 @@ from dicom_node.options import (
     Analysis,
     AsJson,
     Config,
-    Encoding,
-    Form,
     OtherWeights,
     StudyUid,
 )
+from dicom_node.orders import EvaluationOrder, PhantomOrder, spread
 from dicom_node.send import send
 from dicom_node.settings import Settings, load
 from dicom_node.show import print_done, print_job, print_json, print_list
@@ -102,18 +101,12 @@ def process(
 
 
 @app.command()
+@spread
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder for the study and its truth.")],
-    form: Annotated[
-        Form, typer.Option(help="What kind of DICOM object carries the frames.")
-    ] = "enhanced",
-    encoding: Annotated[Encoding, typer.Option(help="Transfer syntax.")] = "explicit",
-    shear_wave: Annotated[bool, typer.Option("--shear-wave", help="Add shear-wave speed.")] = False,
-    seed: Annotated[int, typer.Option(help="Same seed, same study.")] = 0,
-    size: Annotated[str, typer.Option(help="SLICESxROWSxCOLUMNS")] = "64x192x192",
+    order: PhantomOrder,
 ) -> None:
     """Write a synthetic study with known truth (layers as NIfTI, thickness and pain as JSON)."""
-    order = import_module("dicom_node.demo").PhantomOrder(form, encoding, shear_wave, seed, size)
     for path in _call("dicom_node.demo:write_phantom", out, order):
         typer.echo(path)
 
@@ -148,7 +141,7 @@ def purge(
         bool, typer.Option("--dry-run", help="Only print what would go, and why.")
     ] = False,
 ) -> None:
-    """Remove what the limits of [keep] ask for, once every destination has it; `serve` does so hourly."""
+    """Remove what the limits in the section keep ask for, once every destination has it; `serve` does so hourly."""
     if not dry_run:
         _call("dicom_node.logs:write_logs", "purge")
     raise typer.Exit(_call("dicom_node.keep.command:run_purge", load(config), dry_run))
@@ -241,48 +234,22 @@ def _told() -> Iterator[None]:
 
 
 @app.command()
-def evaluate(
-    analysis: Analysis,
-    out: Annotated[Path | None, typer.Option(help="Folder for tables and figures.")] = None,
-    volumes: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Held-out people per cohort: 120 for the published figures, 1 for a look."
-        ),
-    ] = 120,
-    partial: Annotated[
-        bool,
-        typer.Option(
-            "--partial",
-            help="Instead: what is learned when only every n-th slice has a mask; a table.",
-        ),
-    ] = False,
-    weights: OtherWeights = None,
-    summary: Annotated[
-        bool,
-        typer.Option(
-            "--summary", help="Only layers, thickness, decision, transfer: 4 CPU-minutes."
-        ),
-    ] = False,
-    seeds: Annotated[
-        list[Path] | None,
-        typer.Option(
-            exists=True,
-            help="Instead: spread over evaluation.json of other trainings (repeatable).",
-        ),
-    ] = None,
-) -> None:
+@spread
+def evaluate(analysis: Analysis, order: EvaluationOrder) -> None:
     """Measure weights against planted truth (all: 25 CPU-minutes): layers, decision, attribution."""
     _known(analysis, "models.evaluation")
-    if sum((partial, bool(seeds), bool(weights or summary))) > 1:
+    weights, summary, out = order.weights, order.summary, order.out
+    if sum((order.partial, bool(order.seeds), bool(weights or summary))) > 1:
         raise typer.BadParameter("--partial, --seeds and --weights/--summary exclude each other")
     with _told():
-        if partial:
+        if order.partial:
             typer.echo(_call("models.training.partial:write_partial", out or Path("runs")))
-        elif seeds:
-            typer.echo(_call("models.evaluation.seeds:write_seeds", seeds, out or Path("runs")))
+        elif order.seeds:
+            typer.echo(
+                _call("models.evaluation.seeds:write_seeds", order.seeds, out or Path("runs"))
+            )
         else:
-            _call("models.evaluation:main", analysis, out, volumes, weights, summary)
+            _call("models.evaluation:main", analysis, out, order.volumes, weights, summary)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from rich.table import Table
 from dicom_node.deliver import deliver
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.jobs import Job, list_jobs
+from dicom_node.orders import PhantomOrder
 from dicom_node.receive.archive import Archive, archive
 from dicom_node.report.page import write_page
 from dicom_node.report.table import columns_of, true_thickness_mm
@@ -44,17 +45,6 @@ SHOWN = {
 
 ENDED = ("refused", "failed", "canceled")
 """States after which nothing more will arrive."""
-
-
-@dataclass(frozen=True, slots=True)
-class PhantomOrder:
-    """Which synthetic study: its DICOM form and encoding, its seed, its size SLICESxROWSxCOLUMNS."""
-
-    form: str = "enhanced"
-    encoding: str = "explicit"
-    shear_wave: bool = True
-    seed: int = 0
-    size: str = "64x192x192"
 
 
 def write_phantom(out: Path, order: PhantomOrder) -> tuple[Path, ...]:
@@ -85,7 +75,7 @@ def demo(out: Path, seed: int) -> int:
     console = Console(highlight=False)
     console.print("[bold]dicom-node demo[/]   research use only, not a medical device\n")
     with console.status("a lumbar study is being synthesized, B-mode and shear wave"):
-        files = write_phantom(out / "sent", PhantomOrder(seed=seed))
+        files = write_phantom(out / "sent", PhantomOrder(shear_wave=True, seed=seed))
     console.print(f"scanner   {len(files)} instances synthesized, with known truth")
     arrived = out / "archive"
     shutil.rmtree(arrived, ignore_errors=True)

@@ -10,35 +10,29 @@ from rich.console import Console
 from rich.markup import escape
 
 from dicom_node.errors import SettingsError
-from dicom_node.options import Config
+from dicom_node.orders import SendOrder, spread
 from dicom_node.settings import Destination, Identity, Tls, load
 
 
+@spread
 def send(
     paths: Annotated[list[Path], typer.Argument(exists=True, help="DICOM files or folders.")],
     to: Annotated[str, typer.Option(metavar="AET@HOST:PORT", help="Who gets the files.")],
-    calling: Annotated[str, typer.Option(help="Our own AE title.")] = "DICOM_NODE",
-    tls: Annotated[bool, typer.Option("--tls", help="Encrypted.")] = False,
-    ca: Annotated[
-        Path | None, typer.Option(help="PEM: who must have issued the peer's certificate.")
-    ] = None,
-    certificate: Annotated[Path | None, typer.Option(help="PEM: ours.")] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM: its key.")] = None,
-    config: Config = None,
+    order: SendOrder,
 ) -> None:
     """Send DICOM files to a Storage SCP, as a scanner does.
 
     With --tls by the profile of the node's deliveries; what --ca, --certificate and --key do not say is as in
-    [tls] of --config.
+    the section tls of --config.
     """
     destination = _destination(to)
-    if tls:
-        identity = _identity(load(config).tls, ca, certificate, key)
+    if order.tls:
+        identity = _identity(load(order.config).tls, order)
         told = {each.name: getattr(identity, each.name) for each in fields(Identity)}
         destination = replace(destination, tls=True, **told)
-    elif ca or certificate or key:
+    elif order.ca or order.certificate or order.key:
         raise SettingsError("--ca, --certificate and --key mean something only with --tls; add it")
-    count = _send(paths, destination, calling)
+    count = _send(paths, destination, order.calling)
     typer.echo(f"{to} acknowledged {count} instances.")
 
 
@@ -49,13 +43,14 @@ def _destination(to: str) -> Destination:
     return Destination(to, match["aet"], match["host"], int(match["port"]))
 
 
-def _identity(tls: Tls, ca: Path | None, certificate: Path | None, key: Path | None) -> Identity:
-    if bool(certificate) != bool(key):
+def _identity(tls: Tls, order: SendOrder) -> Identity:
+    if bool(order.certificate) != bool(order.key):
         raise SettingsError("--certificate and --key go together; give both")
-    if ca:
-        tls = replace(tls, ca=str(ca), crl="")
-    if certificate:
-        tls = replace(tls, certificate=str(certificate), private_key=str(key), key_password_from="")
+    if order.ca:
+        tls = replace(tls, ca=str(order.ca), crl="")
+    if order.certificate:
+        certificate, key = str(order.certificate), str(order.key)
+        tls = replace(tls, certificate=certificate, private_key=key, key_password_from="")
     return tls
 
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_node.deliver import deliver
-from dicom_node.demo import PhantomOrder, at_port, configure, running_node, write_phantom
+from dicom_node.demo import at_port, configure, running_node, write_phantom
 from dicom_node.jobs import list_jobs
+from dicom_node.orders import PhantomOrder
 from dicom_node.receive.archive import archive
 from dicom_node.settings import Destination
 from models.phantom import PhantomRequest, synthesize

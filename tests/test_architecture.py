@@ -25,6 +25,7 @@ ALLOWED = {
     "dicom_node.errors": "dicom_node.reasons",
     "dicom_node.settings": "dicom_node.errors",
     "dicom_node.options": "",
+    "dicom_node.orders": "dicom_node.options",
     "dicom_node.access": f"{BASE} dicom_node.options",
     "dicom_node.counters": "",
     "dicom_node.disk": "",

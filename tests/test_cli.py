@@ -1,6 +1,7 @@
 """The door: every command explains itself, mistakes are told in one line, and files in give results out."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,3 +135,9 @@ def test_process_refuses_with_exit_3_and_says_why(tmp_path: Path) -> None:
     assert "note.txt" in done.stderr
     findings = json.loads((tmp_path / "out" / "findings.json").read_text())
     assert findings["refused_files"][0]["path"].endswith("note.txt")
+
+
+def test_no_help_loses_a_word_in_brackets() -> None:
+    told = [each.callback.__doc__ or "" for each in app.registered_commands if each.callback]
+    assert len(told) > 10
+    assert [text for text in told if re.search(r"\[[a-z]+\]", text)] == []

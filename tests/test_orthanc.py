@@ -16,7 +16,8 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.deliver import deliver, echo
-from dicom_node.demo import PhantomOrder, write_phantom
+from dicom_node.demo import write_phantom
+from dicom_node.orders import PhantomOrder
 from dicom_node.process import process
 from dicom_node.settings import Destination, Settings
 
@@ -83,7 +84,9 @@ def wait_until_it_answers(orthanc: Orthanc, log: Path) -> None:
 @pytest.mark.peer
 @pytest.mark.parametrize("form", ["enhanced", "multiframe", "frames"])
 def test_orthanc_takes_source_and_results(form: str, orthanc: Orthanc, tmp_path: Path) -> None:
-    sources = write_phantom(tmp_path, PhantomOrder(form=form, seed=len(form), size="8x128x96"))
+    sources = write_phantom(
+        tmp_path, PhantomOrder(form=form, shear_wave=True, seed=len(form), size="8x128x96")
+    )
     assert process([tmp_path / "dicom"], tmp_path / "out", Settings()) == 0
     results = sorted((tmp_path / "out").glob("*.dcm"))
     echo(orthanc.destination, "DICOM_NODE")
