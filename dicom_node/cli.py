@@ -141,7 +141,7 @@ def purge(
         bool, typer.Option("--dry-run", help="Only print what would go, and why.")
     ] = False,
 ) -> None:
-    """Remove what the limits in the section keep ask for, once every destination has it; `serve` does so hourly."""
+    """Remove what the section keep asks for, once every destination has it; `serve` does so hourly."""
     if not dry_run:
         _call("dicom_node.logs:write_logs", "purge")
     raise typer.Exit(_call("dicom_node.keep.command:run_purge", load(config), dry_run))

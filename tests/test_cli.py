@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from dicom_node.cli import app
+
 COMMANDS = [
     ["serve"], ["demo"], ["process"], ["send"], ["phantom"], ["check"], ["train"], ["evaluate"],
     ["bundle"], ["bundle", "export"], ["bundle", "import"],
