@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,10 @@ class World:
         stack.callback(self.archive.stop)
         self.a = self._machine("a", "receive")
 
-    def start_b(self) -> None:
-        self.b = self._machine("b", "work", "deliver", "infer", "web")
+    @cached_property
+    def b(self) -> RunningNode:
+        """Started when it is first asked for."""
+        return self._machine("b", "work", "deliver", "infer", "web")
 
     def _machine(self, name: str, *roles: str) -> RunningNode:
         folder = self.folder / name
@@ -123,7 +126,7 @@ def test_a_study_travels_between_machines_and_a_damaged_one_is_named(
 
     # The store fails where the scans go: the stage is tried again, and nothing is lost.
     store.fault = lambda method, key: (503, "Slow") if key.startswith("work/") else None
-    world.start_b()
+    assert world.b.node.is_ready
     wait_for(lambda: store.failed > ATTEMPTS, "a failure of the stage")
     store.heal()
     wait_for(lambda: world.is_delivered(good), "the good study")
@@ -191,6 +194,7 @@ def test_a_delivery_waits_for_the_store_and_never_sends_what_is_damaged(world: W
     store, archive = world.store, world.archive
     waiting, broken = world.study(4), world.study(5)
     archive.answer = lambda _sop_uid: 0xA700
+    assert world.b.node.is_ready
     for _, paths in (waiting, broken):
         world.a.send(*paths)
     query = "select count(*) from deliveries where status = 'waiting'"
@@ -254,7 +258,10 @@ def test_a_store_that_never_answers_is_given_up(world: World, tmp_path: Path) ->
 
 
 def test_a_purge_leaves_nothing(world: World) -> None:
-    uid = study_uid_of(next((world.folder / "1").glob("*.dcm")))
+    uid, sent = world.study(9)
+    world.a.send(*sent)
+    assert world.b.node.is_ready
+    wait_for(lambda: world.is_delivered(uid), "the study")
     paths = {*world.paths_of("instances", uid), *world.paths_of("results", uid)}
     assert paths <= world.store.names()
     limits = Keep(*(4 * [1e-9, 0.0])[:6])

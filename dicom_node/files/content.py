@@ -37,10 +37,8 @@ def fingerprint_of(file: BinaryIO) -> str:
 def digest_of(file: BinaryIO) -> str:
     """SHA-256 of a whole file, from its beginning."""
     file.seek(0)
-    digest = hashlib.sha256()
-    while chunk := file.read(CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
+    # Files on disk and of fsspec have readinto, which BinaryIO does not promise.
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def transfer_syntax_of(file: BinaryIO) -> bytes:

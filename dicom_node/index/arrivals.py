@@ -119,34 +119,26 @@ def accept(
         connection.execute(_OF_STUDY, state | {"mine": arrival.study_uid})
         if carrier.aboard != generation:
             _board(connection, arrival.study_uid, carrier, now)
-            _enqueue(connection, client, Waiting(arrival.study_uid, generation, priority), rules)
+            _enqueue(connection, client, (arrival.study_uid, generation, priority), rules)
     return Kept(True, arrival.path, arrival.transfer_syntax, arrival.sha256, generation=generation)
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A generation that is to be assembled once it is complete."""
-
-    study_uid: str
-    generation: int
-    priority: int
-
-
-def _enqueue(connection: sa.Connection, client: DBOSClient, study: Waiting, rules: Rules) -> None:
-    """Once per generation: a name that is taken is left alone."""
+def _enqueue(
+    connection: sa.Connection, client: DBOSClient, of: tuple[str, int, int], rules: Rules
+) -> None:
+    """The assembly of a study, generation and priority; once, as a name that is taken is left alone."""
+    study_uid, generation, priority = of
     client.enqueue_in_transaction(
         connection,
         {
             "workflow_name": "assemble",
             "queue_name": QUEUES["assemble"],
-            "workflow_id": workflow_id(study.study_uid, study.generation, "assemble", "0"),
+            "workflow_id": workflow_id(study_uid, generation, "assemble", "0"),
             "app_version": VERSION,
             "delay_seconds": rules.quiet_seconds,
-            "priority": study.priority,
+            "priority": priority,
         },
-        study.study_uid,
-        study.generation,
-        study.priority,
+        *of,
         0,
     )
 
