@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,17 +21,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import IO, Any
 
 from dicom_node.access.start import refuse, warn
 from dicom_node.counters import FOLDER_VARIABLE, ROLE_VARIABLE
 from dicom_node.errors import NodeError, SettingsError
+from dicom_node.listener import VARIABLE, listen
 from dicom_node.logs import log, write_logs
 from dicom_node.migrations import MIGRATION_ERRORS, migrate
 from dicom_node.pseudonyms import open_pseudonyms
 from dicom_node.role import BEGINS_ANEW, FAILED_LINE, READY_LINE, ROLES, WHOLE
 from dicom_node.settings import Settings
+from dicom_node.termination import on_signals
 
 READY_SECONDS = 120.0
 """For the first readiness of all roles; a slow disk loads torch in half a minute."""
@@ -75,6 +78,9 @@ class Node:
             raise SettingsError("--role web needs [web] port")
         # What is named is taken at its word; on several machines each does what it is told to.
         self._roles = {role.split("+", 1)[0]: role for role in roles or roles_of(settings)}
+        self._receiving = receiving(settings) if "receive" in self._roles else ()
+        self._roles |= {role: role for role in self._receiving}
+        self._listener: socket.socket | None = None
         self._counts = ""
         self._children: dict[str, _Child] = {}
         self._port = settings.receive.port
@@ -110,6 +116,9 @@ class Node:
         warn(self._settings)
         self._settings.node.data_dir.mkdir(parents=True, exist_ok=True)
         _migrate(self._settings)
+        if len(self._receiving) > 1:
+            self._listener = listen(self._settings, self._receiving)
+            self._port = self._listener.getsockname()[1]
         # Mapped files of this run: on a local disk, wherever the data lie.
         self._counts = tempfile.mkdtemp(prefix="dicom-node-")
         for role in self._roles:
@@ -131,6 +140,8 @@ class Node:
     def stop(self) -> None:
         """Ask every role to stop, and wait; a role that does not is killed, which loses no study."""
         self._stopping.set()
+        if self._listener:
+            self._listener.close()
         with self._lock:
             children = list(self._children.values())
         for child in children:
@@ -162,23 +173,13 @@ class Node:
         command = [sys.executable, "-P", "-m", "dicom_node.role", self._roles[role]]
         if self._config_path:
             command.append(str(self._config_path.absolute()))
-        # A receiver that is started again must be found where it was, also where the settings say port 0.
-        # Threads that wait must sleep: spinning ones made an analysis three times slower on two processors.
-        environment = (
-            DEFAULTS.get(role, {})
-            | {"OMP_WAIT_POLICY": "PASSIVE"}
-            | dict(os.environ)
-            | {
-                "DICOM_NODE__RECEIVE__PORT": str(self._port),
-                FOLDER_VARIABLE: self._counts,
-                ROLE_VARIABLE: role,
-                "DICOM_NODE__NODE__DATA_DIR": json.dumps(
-                    str(self._settings.node.data_dir.absolute())
-                ),
-            }
-        )
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._environment(role),
+            pass_fds=self._inherited(role),
         )
         child = _Child(role, process, time.monotonic())
         with self._lock:
@@ -187,6 +188,27 @@ class Node:
         reader = threading.Thread(target=self._listen, args=(child, process.stdout), daemon=True)
         reader.start()
         return child
+
+    def _inherited(self, role: str) -> tuple[int, ...]:
+        """The descriptor of the socket that the receiver's processes share, where they are several."""
+        if self._listener is None or role not in self._receiving:
+            return ()
+        return (self._listener.fileno(),)
+
+    def _environment(self, role: str) -> dict[str, str]:
+        # A receiver that is started again must be found where it was, also where the settings say port 0.
+        # Threads that wait must sleep: spinning ones made an analysis three times slower on two processors.
+        told = {
+            "DICOM_NODE__RECEIVE__PORT": str(self._port),
+            FOLDER_VARIABLE: self._counts,
+            ROLE_VARIABLE: role,
+            "DICOM_NODE__NODE__DATA_DIR": json.dumps(str(self._settings.node.data_dir.absolute())),
+        }
+        told |= {VARIABLE: str(each) for each in self._inherited(role)}  # noqa: B035 - at most one
+        if role in self._receiving[1:]:
+            told["DICOM_NODE__RECEIVE__WEB_PORT"] = "0"  # the first has it
+        defaults = DEFAULTS["receive"] if role in self._receiving else {}
+        return defaults | {"OMP_WAIT_POLICY": "PASSIVE"} | dict(os.environ) | told
 
     def _listen(self, child: _Child, lines: IO[str]) -> None:
         """A role says on its standard output that it is ready, and where; or why it cannot be."""
@@ -234,6 +256,11 @@ def roles_of(settings: Settings) -> tuple[str, ...]:
     return (*WHOLE, "web") if settings.web.port else WHOLE
 
 
+def receiving(settings: Settings) -> tuple[str, ...]:
+    """The processes of the receiver, by name: receive, receive-2 and so on."""
+    return ("receive", *(f"receive-{n}" for n in range(2, settings.receive.processes + 1)))
+
+
 def _migrate(settings: Settings) -> None:
     try:
         migrate(settings.node.database_url)
@@ -247,13 +274,7 @@ def serve(settings: Settings, config_path: Path | None, roles: Sequence[str] = (
     write_logs("node").pseudonyms = open_pseudonyms(settings)
     if not settings.destinations:
         log("results stay here", what="nobody gets them until there is a [[destinations]] block")
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    stop = on_signals(signal.SIGTERM, signal.SIGINT)
     with Node(settings, config_path, roles) as node:
         announced = False
         while not stop.wait(1.0 if announced else 0.05):

@@ -1,6 +1,6 @@
 """One role, in a process of its own: ``python -P -m dicom_node.role ROLE [CONFIG]``.
 
-receive   the Storage SCP
+receive   the Storage SCP; receive-2, receive-3 ... are further processes of it, on the same port
 work      queue cpu: assemble, report
 deliver   queue deliver; ``work+deliver`` is both in one process
 infer     queue gpu: the analyses, which run in a process apart, the only one with torch
@@ -8,24 +8,23 @@ web       the status page and the metrics; only looks
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 from dicom_node.audit import recording
 from dicom_node.errors import NodeError, SettingsError
+from dicom_node.listener import alone, cannot_listen, inherited
 from dicom_node.logs import log, write_logs
 from dicom_node.pseudonyms import open_pseudonyms
 from dicom_node.pulse import pulse
 from dicom_node.settings import Settings, load
+from dicom_node.termination import on_signals
 
 QUEUES = {"work": "cpu", "deliver": "deliver", "infer": "gpu"}
 ROLES = ("receive", *QUEUES, "web")
@@ -41,11 +40,6 @@ BEGINS_ANEW = 70
 DECODERS = ("gdcm", "jpeg_ls", "openjpeg", "libjpeg", "rle", "pylibjpeg", "PIL", "numpy")
 """What pydicom imports for pixels where it is installed: a third of the receiver's memory."""
 
-LISTEN_ADVICE = "; who holds the port (ss -ltnp)? is the host an address of this machine?"
-
-LOCK_SECONDS = 20.0
-"""The previous process of this role may still be finishing its last step."""
-
 
 def main(role: str, config_path: Path | None) -> int:
     """Run a role until SIGTERM, or until the parent is gone. Returns the exit status.
@@ -54,8 +48,8 @@ def main(role: str, config_path: Path | None) -> int:
     the rest to the next start, or to other machines.
     """
     name = role.split("+", 1)[0]
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    kind = role.partition("-")[0]
+    stop = on_signals(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and passes on SIGTERM
     lines = write_logs(name)
     threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
@@ -63,10 +57,10 @@ def main(role: str, config_path: Path | None) -> int:
         settings = load(config_path)
         lines.pseudonyms = open_pseudonyms(settings)
         executor = executor_id(settings, name)
-        start = _START.get(name) or _work_on(role)
-        with _alone(settings, name), recording(settings, executor, lines.pseudonyms):
+        start = _START.get(kind) or _work_on(role)
+        with alone(settings, name), recording(settings, executor, lines.pseudonyms):
             finish = start(settings, executor, stop)
-            with pulse(settings, executor, role):
+            with pulse(settings, executor, kind):
                 stop.wait()
             status = finish()
     except NodeError as error:
@@ -83,22 +77,6 @@ def executor_id(settings: Settings, role: str) -> str:
     if settings.node.database_url.startswith("sqlite"):
         return role  # one machine by nature; a container's host name may change
     return f"{settings.node.name or socket.gethostname()}:{role}"
-
-
-def _alone(settings: Settings, role: str) -> IO[str]:
-    """The role's lock file, held while it is open: two processes of one role would take each other's work."""
-    path = settings.node.data_dir / f"{role}.lock"
-    file = path.open("w")
-    end = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise NodeError(f"another node is running on {settings.node.data_dir}") from None
-            time.sleep(0.1)
-        else:
-            return file
 
 
 def _watch_parent(stop: threading.Event) -> None:
@@ -135,7 +113,7 @@ def _receive(settings: Settings, name: str, _stop: threading.Event) -> Callable[
         from dicom_node.receive import Receiver  # not at the top: the other roles need no SCP
 
     try:
-        receiver = Receiver(settings, name)
+        receiver = Receiver(settings, name, inherited())
     except OSError as error:
         if error.filename is not None:
             sentence = f"{error.filename}: {error.strerror}; is node.files_dir right, and ours?"
@@ -143,9 +121,9 @@ def _receive(settings: Settings, name: str, _stop: threading.Event) -> Callable[
         where = f"{settings.receive.host}:{settings.receive.port}"
         if settings.receive.web_port:
             where += f" and :{settings.receive.web_port}"
-        raise NodeError(f"cannot listen on {where}: {error.strerror}{LISTEN_ADVICE}") from error
+        raise NodeError(cannot_listen(where, error)) from error
     receiver.start()
-    _ready(role="receive", port=receiver.port)
+    _ready(role=name.rpartition(":")[2], port=receiver.port)
     return _in_peace(receiver.stop)
 
 
@@ -177,7 +155,7 @@ def _watch(settings: Settings, _name: str, _stop: threading.Event) -> Callable[[
         web = Web(settings)
     except OSError as error:
         where = f"{settings.web.host}:{settings.web.port}"
-        raise NodeError(f"cannot listen on {where}: {error.strerror}{LISTEN_ADVICE}") from error
+        raise NodeError(cannot_listen(where, error)) from error
     web.start()
     _ready(role="web", web_port=web.port)
     return _in_peace(web.stop)

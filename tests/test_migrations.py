@@ -90,9 +90,12 @@ def accept_and_close(url: str) -> None:
     named = [index.Reference("1.2.5", uid) for uid in ("2.1", "2.2", "2.3")]
     for _ in range(2):
         assert index.ask_commitment(engine, "3.1", "US", named, 0.0) == ("2.2",)
-    (asked,) = index.commitments_due(engine, 60.0)
+    (asked,) = index.commitments_due(engine, 60.0, ["3.1"], 60.0)
+    assert index.commitments_due(engine, 60.0, [], 60.0) == ()  # left to who heard it
+    claims = [index.claim_commitment(engine, asked, 30.0) for _ in range(2)]
+    assert claims == [True, False]  # one of several answers
     index.record_commitment(engine, asked.transaction_uid, "told", None)
-    assert index.commitments_due(engine, 60.0) == ()
+    assert index.commitments_due(engine, 60.0, ["3.1"], 60.0) == ()
     assert index.create_step(engine, "4.1", ["2.2"])
     assert not index.create_step(engine, "4.1", ["2.2"])
     index.change_step(engine, "4.1", index.COMPLETED, ["2.1"])

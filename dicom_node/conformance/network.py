@@ -135,8 +135,11 @@ def _syntaxes_of(kind: str) -> Iterator[str]:
 
 def _acceptor() -> Iterator[tuple[str, object]]:
     limits = settings.Limits()
-    yield "simultaneous associations", limits.associations
-    yield "of these from one address", limits.associations_per_address
+    yield "simultaneous associations", f"{limits.associations}, times `receive.processes`"
+    yield (
+        "of these from one address",
+        f"{limits.associations_per_address}, times `receive.processes`",
+    )
     yield "maximum PDU offered", f"{scp.MAXIMUM_PDU_BYTES} bytes"
     yield "larger PDU: the connection is closed", f"{server.MAX_PDU_BYTES} bytes"
     yield "time for one PDU to arrive", f"{limits.pdu_seconds:g} s"

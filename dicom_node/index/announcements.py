@@ -1,7 +1,7 @@
 """What scanners say of their studies: instances they name, procedure steps, requests for commitment."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ class Commitment:
     requestor: str
     referenced: tuple[Reference, ...]
     attempts: int
+    due_at: float
 
 
 def instances_named(engine: sa.Engine, sop_uids: Sequence[str]) -> dict[str, sa.Row[Any]]:
@@ -90,13 +91,18 @@ def ask_commitment(
     return study_uids
 
 
-def commitments_due(engine: sa.Engine, longest_seconds: float) -> tuple[Commitment, ...]:
+def commitments_due(
+    engine: sa.Engine, longest_seconds: float, mine: Collection[str], heard_seconds: float
+) -> tuple[Commitment, ...]:
     """The requests whose answer is to be sent, or sent again, now.
 
+    For the first attempt those that are not mine, by transaction, are left for a while to whoever heard them.
     Also what is due later than the longest pause from now: the clock was set back since.
     """
     now, due_at = time.time(), commitments.c.due_at
-    is_time = (due_at <= now) | (due_at > now + longest_seconds + 1.0)
+    left = ~commitments.c.transaction_uid.in_(mine) & (commitments.c.attempts == 0)
+    is_time = due_at <= sa.case((left, now - heard_seconds), else_=now)
+    is_time |= due_at > now + longest_seconds + 1.0
     due = commitments.c.answered_at.is_(None) & is_time
     with engine.connect() as connection:
         rows = connection.execute(sa.select(commitments).where(due)).all()
@@ -106,9 +112,19 @@ def commitments_due(engine: sa.Engine, longest_seconds: float) -> tuple[Commitme
             row.requestor,
             tuple(Reference(*each) for each in row.referenced),
             row.attempts,
+            row.due_at,
         )
         for row in rows
     )
+
+
+def claim_commitment(engine: sa.Engine, asked: Commitment, seconds: float) -> bool:
+    """Keep a request that is due from others for a while; False when one of them has it already."""
+    same = commitments.c.transaction_uid == asked.transaction_uid
+    still = commitments.c.answered_at.is_(None) & (commitments.c.due_at == asked.due_at)
+    with engine.begin() as connection:
+        claim = commitments.update().where(same & still).values(due_at=time.time() + seconds)
+        return connection.execute(claim).rowcount > 0
 
 
 def record_commitment(

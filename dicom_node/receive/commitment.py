@@ -38,6 +38,12 @@ ALL_COMMITTED, SOME_FAILED = 1, 2
 GRACE_SECONDS = 1.0
 """Who releases its association does so at once; who waits for the answer still has it then."""
 
+HEARD_SECONDS = 5.0
+"""Who heard a request answers it, on the same association; other receivers only where he does not."""
+
+CLAIM_SECONDS = 60.0
+"""For one attempt; when it was cut off, another follows."""
+
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, ATTEMPTS = 1.0, 300.0, 900
 """Pauses of 1, 2, 4 ... 300 s between attempts: three days in all, as for results."""
 
@@ -89,8 +95,13 @@ class Commitments:
         return SUCCESS, None
 
     def answer_due(self) -> None:
-        """Answer every request that is due. Raises DATABASE_AWAY."""
-        for asked in index.commitments_due(self._engine, LONGEST_PAUSE_SECONDS):
+        """Answer every request that is due, and that no other process answers. Raises DATABASE_AWAY."""
+        with self._lock:
+            mine = tuple(self._open)
+        due = index.commitments_due(self._engine, LONGEST_PAUSE_SECONDS, mine, HEARD_SECONDS)
+        for asked in due:
+            if not index.claim_commitment(self._engine, asked, CLAIM_SECONDS):
+                continue
             report = self._report(asked)
             failed = len(report.get("FailedSOPSequence", ()))
             outcome = f"{len(asked.referenced) - failed} of {len(asked.referenced)} committed"

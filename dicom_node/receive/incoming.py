@@ -7,6 +7,7 @@ collected. An ``Incoming`` stands in for it: it keeps the failure for the answer
 
 import hashlib
 import os
+import re
 import threading
 import uuid
 from collections.abc import Callable
@@ -109,18 +110,23 @@ class Incoming:
         os.ftruncate(self._descriptor, 0)
 
 
-class Arrivals:
-    """The files being received by this process, by path. Used by many threads at once."""
+OWNED = re.compile(r"(receive(?:-\d+)?)\.")
+"""How the name of a file begins that a process is receiving; what begins otherwise is the first's."""
 
-    def __init__(self, folder: Path, is_short: Callable[[], bool]) -> None:
+
+class Arrivals:
+    """The files being received by one process, the owner, by path. Used by many threads at once."""
+
+    def __init__(self, folder: Path, owner: str, is_short: Callable[[], bool]) -> None:
         self._folder = folder
+        self._owner = owner
         self._is_short = is_short
         self._open: dict[str, Incoming] = {}
         self._lock = threading.Lock()
 
     def begin(self, **_options: Any) -> Incoming:
         """A new file; stands in for ``NamedTemporaryFile`` and takes its arguments."""
-        incoming = Incoming(self._folder / f"{uuid.uuid4().hex}.dcm", self._is_short)
+        incoming = Incoming(self._folder / f"{self._owner}.{uuid.uuid4().hex}.dcm", self._is_short)
         with self._lock:
             self._open[incoming.name] = incoming
         return incoming
@@ -134,6 +140,11 @@ class Arrivals:
         """Whether a file is being received."""
         with self._lock:
             return str(path) in self._open
+
+    def owns(self, path: Path) -> bool:
+        """Whether a file in the folder is, or was before a restart, received by this process."""
+        owned = OWNED.match(path.name)
+        return (owned[1] if owned else "receive") == self._owner
 
     def sweep(self) -> int:
         """Remove what was left by threads that have ended; how many."""

@@ -2,10 +2,12 @@
 
 import contextlib
 import logging
+import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
 from dbos import DBOSClient
@@ -53,9 +55,14 @@ ABANDONED_SECONDS = 3600.0
 
 
 class Receiver:
-    """A listening SCP. Owns its process: pynetdicom's chunked receive and tempfile's folder are global."""
+    """A listening SCP. Owns its process: pynetdicom's chunked receive and tempfile's folder are global.
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    ``listener``: the socket to accept from, where several processes do; without, the port is bound here.
+    """
+
+    def __init__(
+        self, settings: Settings, name: str, listener: socket.socket | None = None
+    ) -> None:
         start.refuse(settings, ("receive",))
         self._settings = settings
         self._engine = index.open_engine(settings.node.database_url, BUSY_SECONDS)
@@ -74,15 +81,18 @@ class Receiver:
         files.create()
         sync_folder(self._incoming.parent)
         # Where files are shared, other receivers copy to the same folder.
-        self._ages = {folder: ABANDONED_SECONDS for folder in files.unfinished}
-        self._arrivals = Arrivals(self._incoming, self._intake.space.is_short)
+        self._swept = {self._incoming, *files.unfinished}
+        owner = name.rpartition(":")[
+            2
+        ]  # without the machine's name: the folder is this machine's own
+        self._arrivals = Arrivals(self._incoming, owner, self._intake.space.is_short)
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"
         timer.time = STEADY  # type: ignore[assignment]
         dimse_messages.NamedTemporaryFile = self._arrivals.begin  # type: ignore[misc,assignment]
         tempfile.tempdir = str(self._incoming)  # for what comes through the web
         self._sweep(0.0)  # nobody can send yet: what lies there was cut off with the last process
-        self._server = self._listen()
+        self._server = self._listen(listener)
         self._web = self._listen_web()
         self._threads = [
             threading.Thread(target=self._server.serve_forever, args=(0.2,), daemon=True),
@@ -121,7 +131,7 @@ class Receiver:
         self._client.destroy()
         self._engine.dispose()
 
-    def _listen(self) -> DoorServer:
+    def _listen(self, listener: socket.socket | None) -> DoorServer:
         entity = AE(self._settings.node.ae_title)
         private = self._settings.receive.private_sop_classes
         entity.supported_contexts = supported_contexts(private)
@@ -154,7 +164,7 @@ class Receiver:
                 (evt.EVT_N_SET, steps.on_set),
             ],
             ssl_context=server_context(self._settings.tls),
-            server_class=DoorServer,  # type: ignore[arg-type]
+            server_class=partial(DoorServer, listener=listener),  # type: ignore[arg-type]
         )
         server.networks = rules.networks
         server.limits = limits
@@ -195,12 +205,13 @@ class Receiver:
             _log("unfinished instance removed")
         self._sweep(ABANDONED_SECONDS)
 
-    def _sweep(self, age_seconds: float) -> None:
-        """Remove files that nobody is writing, and to which nothing was added for so long."""
-        ages = self._ages | {self._incoming: age_seconds}
-        for path in (path for folder in ages for path in folder.iterdir()):
+    def _sweep(self, own_seconds: float) -> None:
+        """Remove files that nobody is writing: to others than our own, nothing was added for an hour."""
+        for path in (path for folder in self._swept for path in folder.iterdir()):
+            mine = path.parent == self._incoming and self._arrivals.owns(path)
+            age_seconds = own_seconds if mine else ABANDONED_SECONDS
             with contextlib.suppress(FileNotFoundError):  # finished meanwhile
-                old = self._clock.cautious() - path.stat().st_mtime >= ages[path.parent]
+                old = self._clock.cautious() - path.stat().st_mtime >= age_seconds
                 if old and not self._arrivals.knows(path):
                     path.unlink()
                     _log("unfinished instance removed")

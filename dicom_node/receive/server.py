@@ -121,10 +121,29 @@ class HardServer(transport.ThreadedAssociationServer):
     daemon_threads = True
     limits = Limits()
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, listener: socket.socket | None = None, **options: Any) -> None:
+        self._listener = listener
         self._starting: Counter[str] = Counter()
         self._lock = threading.Lock()
         super().__init__(*args, **options)
+
+    def server_bind(self) -> None:
+        """Bind, or take the socket on which other processes listen as well."""
+        if self._listener is None:
+            super().server_bind()
+            return
+        assert self.socket is not None
+        self.socket.close()
+        self.socket = self._listener
+        self.socket.setblocking(False)  # all hear of a connection, and one gets it
+        self.server_address = self.socket.getsockname()
+
+    def server_close(self) -> None:
+        """Stop listening; the stock one would do so for the other processes too."""
+        if self._listener is None:
+            super().server_close()
+        else:
+            self._listener.close()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept one connection; small answers leave at once, dead peers are noticed."""

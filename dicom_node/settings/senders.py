@@ -16,6 +16,11 @@ class Receive:
         False, "true: other machines may connect without TLS; for a network that is itself closed"
     )
     port: int = key(11112, "the registered port of DICOM; 0 = any free one", between(0, 65535))
+    processes: int = key(
+        1,
+        "each of 95 MB; a second one takes in 1.7 times the small images of several scanners",
+        between(1, 32),
+    )
     quiet_seconds: float = key(
         10.0,
         "the last resort: nothing carries a study and nothing came for so long",
