@@ -76,11 +76,11 @@ CASES = (
 
 @dataclass(frozen=True)
 class Receiver:
-    """Something that listens: its port, AE title and process."""
+    """Something that listens: its port, AE title and processes."""
 
     port: int
     ae_title: str
-    pid: int
+    pids: tuple[int, ...]
 
 
 def write_files(folder: Path, kind: str, count: int) -> list[Path]:
@@ -130,7 +130,7 @@ def storescp(folder: Path, *options: str) -> Iterator[Receiver]:
     port = free_port()
     command = ["/usr/bin/storescp", *options, "+xa", "-od", str(folder), "-aet", "ANY", str(port)]
     with running(command, port) as pid:
-        yield Receiver(port, "ANY", pid)
+        yield Receiver(port, "ANY", (pid,))
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def orthanc(folder: Path) -> Iterator[Receiver]:
     with running(
         [shutil.which("Orthanc", path="/usr/sbin:/usr/bin") or "", str(file)], port
     ) as pid:
-        yield Receiver(port, "ANY", pid)
+        yield Receiver(port, "ANY", (pid,))
 
 
 @contextmanager
@@ -168,9 +168,11 @@ def running(command: list[str], port: int) -> Iterator[int]:
 
 
 @contextmanager
-def node(folder: Path) -> Iterator[Receiver]:
-    with start_node(folder, roles=("receive",), quiet_seconds=600.0) as started:
-        yield Receiver(started.node.port, "DICOM_NODE", started.node.pid("receive"))
+def node(folder: Path, processes: int = 1) -> Iterator[Receiver]:
+    lines = f"processes = {processes}"
+    with start_node(folder, roles=("receive",), quiet_seconds=600.0, receive=lines) as started:
+        pids = tuple(started.node.pids().values())
+        yield Receiver(started.node.port, "DICOM_NODE", pids)
 
 
 RECEIVERS: dict[str, Callable[[Path], AbstractContextManager[Receiver]]] = {
@@ -179,11 +181,18 @@ RECEIVERS: dict[str, Callable[[Path], AbstractContextManager[Receiver]]] = {
     "storescp +B --fork, 128k": lambda folder: storescp(folder, "+B", "--fork", "-pdu", "131072"),
     "Orthanc": orthanc,
     "node": node,
+    "node, 2 processes": lambda folder: node(folder, processes=2),
 }
 
 
-def usage(pid: int) -> tuple[float, float]:
-    """Processor seconds of a process and its children so far, the ended ones too; peak resident MB."""
+def usage(receiver: Receiver) -> tuple[float, float]:
+    """Processor seconds of the processes so far, and their peak resident MB, both in sum."""
+    figures = [usage_of(pid) for pid in receiver.pids]
+    return sum(each[0] for each in figures), sum(each[1] for each in figures)
+
+
+def usage_of(pid: int) -> tuple[float, float]:
+    """Of a process and its children, the ended ones too, the peak of the largest."""
     seconds, peak = 0.0, 0.0
     process = psutil.Process(pid)
     for each in (process, *process.children(recursive=True)):
@@ -230,10 +239,11 @@ class Figure:
 
 
 def measure(receiver: Receiver, files: list[Path], case: Case) -> Figure:
-    Path(f"/proc/{receiver.pid}/clear_refs").write_text("5")  # forget the peak so far
-    before, _ = usage(receiver.pid)
+    for pid in receiver.pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # forget the peak so far
+    before, _ = usage(receiver)
     seconds = send(receiver, files, case)
-    after, peak = usage(receiver.pid)
+    after, peak = usage(receiver)
     return Figure(seconds, after - before, peak)
 
 
@@ -374,7 +384,7 @@ def main() -> None:
             start = time.monotonic()
             with quiet(root / "log"):
                 running_ones[name] = stack.enter_context(RECEIVERS[name](folder))
-            seconds, peak = time.monotonic() - start, usage(running_ones[name].pid)[1]
+            seconds, peak = time.monotonic() - start, usage(running_ones[name])[1]
             console.print(f"{name}: ready after {seconds:.1f} s, {peak:.0f} MB")
         kind, first = next((kind, paths[:1]) for kind, paths in files.items())
         for receiver in running_ones.values():
