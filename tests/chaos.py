@@ -294,6 +294,7 @@ def run(arguments: argparse.Namespace, folder: Path, database: str) -> bool:
     own = f'name = "one"\nlost_seconds = {LOST_SECONDS}\n'
     own += f'files_dir = "{folder / "files"}"' if database else ""
     how: dict[str, Any] = {"database": database, "own": own, "quiet_seconds": QUIET_SECONDS}
+    how["receive"] = "processes = 2"
     with (
         log_into(log),
         start_node(folder, *destinations, **how) as running,
