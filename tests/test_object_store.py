@@ -6,6 +6,7 @@ import io
 import json
 import socket
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -214,6 +215,27 @@ def test_a_delivery_waits_for_the_store_and_never_sends_what_is_damaged(world: W
     (sop_uid,) = world.a.rows(f"select sop_uid from results where path = '{path}'")[0]
     assert sop_uid not in archive.kept
     assert check_deep(world.b.settings, repair=False) == 1
+
+
+def test_instances_of_a_study_are_fetched_at_once(world: World) -> None:
+    """The store answers none of three before all are asked for."""
+    study_uid, paths = world.study(70)
+    world.a.send(*paths)
+    named = list(world.paths_of("instances", study_uid).items())
+    together = threading.Barrier(3, timeout=30)
+
+    def wait(method: str, key: str) -> None:
+        if method == "GET" and key in dict(named):
+            together.wait()
+
+    wait_for(lambda: world.is_delivered(study_uid), "the study")
+    wait_for(lambda: world.forget_on_b(study_uid), "a moment without work")
+    world.store.fault = wait
+    with open_files(world.b.settings).local(study_uid) as local:
+        local.gather([*named, ("store/never-was.dcm", "0" * 64)])
+        world.store.heal()
+        assert all(local.file(*each).stat().st_size for each in named)
+    assert not together.broken
 
 
 def test_large_objects_go_in_parts(world: World, tmp_path: Path) -> None:

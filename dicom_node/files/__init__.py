@@ -5,7 +5,7 @@ Names are paths relative to the root, as in the index: ``store/SHA256.dcm``, and
 when the call returns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -22,6 +22,9 @@ class Local(Protocol):
 
     def file(self, name: str, sha256: str, /) -> Path:
         """A kept file, to read."""
+
+    def gather(self, named: Sequence[tuple[str, str]], /) -> None:
+        """Have files at hand, by name and SHA-256, that are about to be read; what is lost is left out."""
 
     def folder(self, name: str, /) -> Path:
         """A folder between the stages, to read."""

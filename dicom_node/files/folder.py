@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +173,9 @@ class HereAlready:
 
     def file(self, name: str, _sha256: str) -> Path:
         return self.root / name
+
+    def gather(self, _named: Sequence[tuple[str, str]]) -> None:
+        """Nothing: they are at hand."""
 
     def folder(self, name: str) -> Path:
         return self.root / name

@@ -7,11 +7,13 @@ An object appears whole or not at all, also one that is sent in parts.
 A folder between the stages has a manifest, put last: until then it is not there, or still the one before.
 """
 
+import contextlib
 import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -39,6 +41,9 @@ CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 3, 10, 2
 
 WRITE_SECONDS, SLOWEST_BYTES_PER_SECOND = 10.0, 1 << 20
 """A store that takes a PUT and never answers it: no time-out of the libraries ends that."""
+
+FETCHED_AT_ONCE = 8
+"""Of a study's instances: as many as botocore's ten connections allow beside others."""
 
 PROBE_SECONDS = 5.0
 """Who asks whether the node is ready must hear soon."""
@@ -287,6 +292,17 @@ class Fetched:
         if not path.exists():
             self.objects.fetch(name, path, partial(is_intact, sha256=sha256))
         return path
+
+    def gather(self, named: Sequence[tuple[str, str]]) -> None:
+        """Fetch several at once, as each waits for the store more than for bytes. Raises StoreAway."""
+
+        def fetch(each: tuple[str, str]) -> None:
+            with contextlib.suppress(FileLost):  # said of the file when it is asked for
+                self.file(*each)
+
+        with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
+            for _ in pool.map(fetch, named):
+                pass
 
     def folder(self, name: str) -> Path:
         """A local copy of a folder as its manifest says it is now. Raises StoreAway, FileLost."""

@@ -95,9 +95,9 @@ class Steps:
         with self._engine.connect() as connection:
             known = set(connection.scalars(sa.select(index.results.c.sop_uid).where(mine)))
         instances = []
+        rows = [row for row in rows if row.sop_uid not in known and row.state == index.KEPT]
+        local.gather([(row.path, row.sha256) for row in rows])
         for row in rows:
-            if row.sop_uid in known or row.state != index.KEPT:
-                continue
             try:
                 path = local.file(row.path, row.sha256)
             except FileLost:
@@ -204,9 +204,14 @@ class Steps:
             for source in acquisition.sources
             for path in source.paths
         }
-        for row in index.instances_of(self._engine, study_uid, generation):
-            if row.state == index.KEPT and Path(row.path).name in used:
-                local.file(row.path, row.sha256)
+        rows = [
+            row
+            for row in index.instances_of(self._engine, study_uid, generation)
+            if row.state == index.KEPT and Path(row.path).name in used
+        ]
+        local.gather([(row.path, row.sha256) for row in rows])
+        for row in rows:
+            local.file(row.path, row.sha256)  # which says what is lost
         return study, outcomes
 
     def answer(
