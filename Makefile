@@ -23,8 +23,9 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 demo: .venv/.ready
 	$(BIN)/dicom-node demo --out $(OUT)
 
+# The tests start some hundred processes: each would compile all sources anew where bytecode is not to be written.
 test: .venv/.ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal tests
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist worksteal tests
 
 bench: .venv/.ready
 	$(BIN)/python tests/bench.py

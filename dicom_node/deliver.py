@@ -29,6 +29,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from dicom_node.access.tls import client_arguments, handshake_failure
+from dicom_node.checkpoint import stand_aside
 from dicom_node.clock import STEADY
 from dicom_node.errors import Busy, Declined, SettingsError, Unreachable
 from dicom_node.settings import Destination
@@ -141,11 +142,12 @@ def request_commitment(
     An answer that comes at once is given to ``report``, which returns the status of its response; one that
     comes later does so on an association of the destination's own. Raises Unreachable, Busy, Declined.
     """
-    asked, answered = Dataset(), threading.Event()
+    asked, answered, serving = Dataset(), threading.Event(), list[threading.Thread]()
     asked.TransactionUID = transaction_uid
     asked.ReferencedSOPSequence = [_reference(*each) for each in delivered]
 
     def take(event: Event) -> tuple[int, None]:
+        serving.append(threading.current_thread())
         status = report(event.event_information)
         answered.set()
         return status, None
@@ -167,6 +169,8 @@ def request_commitment(
             sentence = f"request for storage commitment answered with 0x{answer.Status:04X}"
             raise (Busy if answer.Status in TRY_AGAIN else Declined)(destination.name, sentence)
         answered.wait(REPORT_SECONDS)
+        for thread in serving:
+            thread.join()  # released before our response has left, the association would hang
 
 
 def _reference(sop_class: str, sop_instance: str) -> Dataset:
@@ -215,7 +219,7 @@ def _associate(
             destination.ae_title,
             max_pdu=MAXIMUM_PDU_BYTES,
             tls_args=secured,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *handlers],
+            evt_handlers=[(evt.EVT_CONN_OPEN, _on_open), *handlers],
         )
     except SettingsError as error:  # a certificate that was there at the start; it may come back
         raise Unreachable(name, str(error)) from error
@@ -242,8 +246,10 @@ def _offered(contexts: Sequence[PresentationContext]) -> str:
     return ", ".join(dict.fromkeys(UID(str(each.abstract_syntax)).name for each in contexts))
 
 
-def _send_at_once(event: Event) -> None:
-    """Nagle's algorithm would hold back the end of each instance for 40 ms."""
+def _on_open(event: Event) -> None:
+    """Answers are left for who waits for them. Nagle's algorithm would hold back the end of each instance
+    for 40 ms."""
+    stand_aside(event.assoc)
     connection: socket.socket = event.assoc.dul.socket.socket  # type: ignore[union-attr,assignment]
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 SEAM = "models.scan models.findings models.analysis"
 BASE = "dicom_node.__version__ dicom_node.settings dicom_node.errors dicom_node.reasons"
 CARRY = (
-    f"{BASE} dicom_node.clock dicom_node.disk dicom_node.index dicom_node.study dicom_node.files {SEAM} "
-    "pydicom"
+    f"{BASE} dicom_node.checkpoint dicom_node.clock dicom_node.disk dicom_node.index dicom_node.study "
+    f"dicom_node.files {SEAM} pydicom"
 )
 WATCHED = "dicom_node.audit dicom_node.counters dicom_node.pseudonyms"
 VERBS = (
@@ -29,6 +29,7 @@ ALLOWED = {
     "dicom_node.access": f"{BASE} dicom_node.options",
     "dicom_node.counters": "",
     "dicom_node.disk": "",
+    "dicom_node.checkpoint": "pynetdicom",
     "dicom_node.clock": "",
     "dicom_node.files": f"{BASE} pydicom",
     "dicom_node.files.objects": f"{BASE} dicom_node.files.cache dicom_node.files.content "

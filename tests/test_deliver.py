@@ -2,20 +2,31 @@
 
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import ImplicitVRLittleEndian
-from pynetdicom import AE, build_context
-from pynetdicom.sop_class import Verification
+from pynetdicom import AE, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
+from pynetdicom.events import Event
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+    Verification,
+)
 
-from dicom_node.deliver import Receipt, deliver, echo
+from dicom_node.deliver import Receipt, deliver, echo, request_commitment
 from dicom_node.errors import Busy, Declined, Unreachable
 from dicom_node.settings import Destination
-from tests.conftest import PATIENCE_SECONDS, Pacs, free_port, make_study, peer, wait_for
+from tests.conftest import Pacs, free_port, make_study, peer, wait_for
 
 
 @pytest.fixture
@@ -108,6 +119,38 @@ def test_echo(pacs: Pacs) -> None:
     echo(pacs.destination, "NODE")
 
 
+def test_a_report_is_answered_before_the_association_is_released(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a machine that is slow in that moment."""
+    answers: list[Dataset] = []
+    send_msg = DIMSEServiceProvider.send_msg
+
+    def send_slowly(provider: DIMSEServiceProvider, message: Any, context_id: int) -> None:
+        if isinstance(message, N_EVENT_REPORT) and message.MessageIDBeingRespondedTo is not None:
+            time.sleep(0.2)
+        send_msg(provider, message, context_id)
+
+    def say(association: Association, said: Dataset) -> None:
+        kinds = StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        answers.append(association.send_n_event_report(said, 1, *kinds)[0])
+
+    def asked(event: Event) -> tuple[int, None]:
+        threading.Timer(0.05, say, (event.assoc, event.action_information)).start()
+        return 0x0000, None
+
+    monkeypatch.setattr(DIMSEServiceProvider, "send_msg", send_slowly)
+    entity, port = AE("ARCHIVE"), free_port()
+    entity.add_supported_context(StorageCommitmentPushModel)
+    handlers = [(evt.EVT_N_ACTION, asked)]
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    archive = Destination("pacs", "ARCHIVE", "127.0.0.1", port)
+    request_commitment(archive, "NODE", "1.2.3", [("1.2", "1.2.4")], lambda _said: 0x0000)
+    wait_for(lambda: answers, "our response")
+    assert [answer.get("Status") for answer in answers] == [0x0000]
+    server.shutdown()
+
+
 @pytest.mark.peer
 @pytest.mark.parametrize("options", [(), ("+xi",), ("--fork",)])
 def test_dcmtk_storescp(tmp_path: Path, files: tuple[Path, ...], options: tuple[str, ...]) -> None:
@@ -127,8 +170,7 @@ def test_dcmtk_storescp(tmp_path: Path, files: tuple[Path, ...], options: tuple[
                 except Unreachable:
                     return False
 
-            # pynetdicom's own thread now and then takes an answer that is waited for; all is then sent again.
-            wait_for(sent, "storescp", 3 * PATIENCE_SECONDS)
+            wait_for(sent, "storescp")
             wait_for(lambda: len(list(kept.iterdir())) == len(files), "the files")
         finally:
             process.terminate()

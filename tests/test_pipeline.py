@@ -280,10 +280,10 @@ def test_stat_first_and_cancel(node: RunningNode, tmp_path: Path) -> None:
     for path in urgent:
         assert association.send_c_store(path, priority=1).Status == 0x0000
     association.release()
+    wait_for_state(node, study_uid_of(urgent[0]), "assembled")
     declared = make_study(tmp_path / "declared", seed=27, slices=8)
     node.send(*declared, calling_ae="EMERGENCY")
-    for paths in (urgent, declared):
-        wait_for_state(node, study_uid_of(paths[0]), "assembled")
+    wait_for_state(node, study_uid_of(declared[0]), "assembled")
     canceled = study_uid_of(routine[2][0])
     jobs.cancel_job(node.settings, canceled)
     hold.unlink()

@@ -9,6 +9,7 @@ import inspect
 import queue
 import re
 import threading
+import time
 from pathlib import Path
 
 import pynetdicom
@@ -30,6 +31,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import negotiate_as_acceptor
 from pynetdicom.sop_class import Verification
 
+from dicom_node.checkpoint import Checkpoint
 from dicom_node.receive import server
 from dicom_node.receive.reactor import Messages, quicken
 from dicom_node.receive.server import hardener, release
@@ -69,10 +71,16 @@ RELIED_ON = {
         "e3d427e77369",
         "clears _reactor_checkpoint and waits for _is_paused before it sends",
     ),
+    Association.send_c_store: ("fa5a8127f349", "does so too, and opens it after the answer"),
+    Association.release: ("c7d713502b77", "does so too"),
+    Association._serve_request: (
+        "2f24c1759cdf",
+        "sets _is_paused while a request is served, and takes it back",
+    ),
     dimse.DIMSEServiceProvider.get_msg: ("890e3e04283f", "is msg_queue.get(block, timeout)"),
     dimse.DIMSEServiceProvider.receive_primitive: (
         "5f99c86b14a1",
-        "puts complete messages into msg_queue",
+        "puts complete messages into msg_queue; serves an N-EVENT-REPORT in a thread of its own",
     ),
     dimse_messages.DIMSEMessage.decode_msg: (
         "f51c777e841a",
@@ -130,8 +138,35 @@ def test_the_names_that_are_set_are_there_before() -> None:
     ):
         assert isinstance(getattr(owner, name), kind), name
     assert callable(dimse_messages.NamedTemporaryFile)
+    assert isinstance(association._is_paused, bool)
     quicken(association).close()
     assert isinstance(association.dimse.msg_queue, Messages)
+    assert isinstance(association._reactor_checkpoint, Checkpoint)
+
+
+def test_who_closes_the_checkpoint_goes_on_when_nobody_is_past_it() -> None:
+    """A reactor that lingers right behind it, as on a busy machine."""
+    association = Association(AE(), "acceptor")
+    checkpoint, past, ended = Checkpoint(association), threading.Event(), threading.Event()
+
+    def linger() -> None:
+        while not ended.is_set():
+            checkpoint.wait()
+            past.set()
+            time.sleep(0.02)
+            past.clear()
+
+    association.run = linger
+    association.start()
+    for _ in range(5):
+        assert past.wait(10)
+        checkpoint.clear()
+        assert not past.is_set()
+        assert association._is_paused
+        checkpoint.set()
+    ended.set()
+    association.join()
+    checkpoint.clear()  # nobody will come by any more
 
 
 def test_a_look_at_the_messages_ends_when_there_is_something_to_see() -> None:

@@ -47,6 +47,10 @@ FORMS = [
 ]
 
 
+ONCE = pytest.mark.parametrize("peers", ["own"], indirect=True)
+"""What the node says, whoever is beside it."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A running node, and the folder of the archive it delivers to."""
@@ -111,7 +115,7 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="module", params=["dcmtk", "own"])
+@pytest.fixture(scope="module", params=["own", "dcmtk"])
 def peers(request: pytest.FixtureRequest) -> Peers:
     if request.param == "own":
         return Peers(own_push, own_archive)
@@ -206,6 +210,7 @@ def _undecodable(header: Dataset) -> None:
     header["PixelData"].is_undefined_length = True
 
 
+@ONCE
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -239,6 +244,7 @@ def test_what_cannot_be_analyzed_is_refused_with_a_reason(
     echo(node, "OTHER")
 
 
+@ONCE
 def test_jobs_are_listed_and_shown_by_the_command(place: Place, tmp_path: Path) -> None:
     phantom = synthesize(700, PhantomRequest(shape=(4, 96, 96)))
     (path,) = write_study(phantom.scan, tmp_path, Style(form="multiframe", seed=700))

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from pydicom import Dataset
-from pynetdicom import AE, build_role
+from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
@@ -23,6 +23,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from dicom_node import index
 from dicom_node.access.tls import client_arguments
+from dicom_node.checkpoint import stand_aside
 from dicom_node.errors import SettingsError, StoreAway, Unreachable
 from dicom_node.files import open_files
 from dicom_node.receive.store import is_uid
@@ -172,6 +173,7 @@ class Commitments:
                 address.port,
                 ae_title=address.ae_title,
                 tls_args=client_arguments(address),
+                evt_handlers=[(evt.EVT_CONN_OPEN, lambda event: stand_aside(event.assoc))],
                 # We requested the association, and yet are the SCP: PS3.4 section J.3.3.
                 ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)],
             )

@@ -16,6 +16,8 @@ from typing import Any
 
 from pynetdicom.association import Association
 
+from dicom_node.checkpoint import stand_aside
+
 LOOK_SECONDS = 0.2
 """The longest wait in one look: pynetdicom's own time-outs are noticed between two looks."""
 
@@ -111,6 +113,7 @@ def quicken(association: Association) -> Bell:
     checkpoint first, so that the answer is left for him: then a look at the messages does not wait.
     """
     bell = Bell()
+    stand_aside(association)
     messages = Messages(association._reactor_checkpoint.is_set)
     dul, dimse = association.dul, association.dimse
     dul.to_provider_queue = Telling(bell.ring)

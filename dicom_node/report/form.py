@@ -22,6 +22,9 @@ REPORT_CLASSES = {
 }
 
 
+PAGES = 2
+"""A picture, and the numbers."""
+
 WORDS = {"companion": "companion", "maps": "no-maps"}
 """What a choice that is no word of its own is called."""
 

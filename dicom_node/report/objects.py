@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from pydicom import Dataset
 from pydicom.uid import UID
 
@@ -22,13 +21,12 @@ from dicom_node.report.companion import (
     square_origin,
 )
 from dicom_node.report.encapsulated_pdf import build_document
-from dicom_node.report.form import REPORT_CLASSES, Form, Wish, wishes_of
+from dicom_node.report.form import PAGES, REPORT_CLASSES, Form, Wish, wishes_of
 from dicom_node.report.measurements import build_measurements
 from dicom_node.report.origin import Origin, open_origin
 from dicom_node.report.parametric_map import build_map, is_placed, quantities
 from dicom_node.report.secondary_capture import build_page
 from dicom_node.report.segmentation import build_segmentation
-from dicom_node.report.sheet import PAGES, as_pdf, as_pixels, draw_sheets
 from dicom_node.report.sides import compare_sides
 from dicom_node.report.text_report import build_text_report
 from dicom_node.settings import Destination
@@ -129,7 +127,7 @@ class _Desk:
         self._origin = origin
         self._folder = folder
         self._made: dict[Piece, Dataset] = {}
-        self._drawn: tuple[Figure, ...] = ()
+        self._drawn: tuple[Any, ...] = ()
         self._squared: Origin | None = None
         self._beside: dict[Form, Origin] = {}
 
@@ -220,19 +218,27 @@ class _Desk:
         return in_class(report, piece.form), None
 
     def page(self, origin: Origin, piece: Piece) -> tuple[Dataset, Any]:
-        pixels = as_pixels(self._sheets()[piece.number])
+        pixels = _drawing().as_pixels(self._sheets()[piece.number])
         return build_page(origin, pixels, piece.number), pixels
 
     def document(self, origin: Origin, _piece: Piece) -> tuple[Dataset, Any]:
-        document = as_pdf(self._sheets())
+        document = _drawing().as_pdf(self._sheets())
         return build_document(origin, document), document
 
-    def _sheets(self) -> tuple[Figure, ...]:
+    def _sheets(self) -> tuple[Any, ...]:
         """Drawn once, and only where somebody wants them."""
         if not self._drawn:
             scan, findings = self._origin.acquisition.scan, self._origin.findings
-            self._drawn = draw_sheets(scan, findings, self._origin.name)
+            self._drawn = _drawing().draw_sheets(scan, findings, self._origin.name)
         return self._drawn
+
+
+def _drawing() -> Any:
+    from dicom_node.report import (
+        sheet,
+    )  # not at the top: matplotlib is needed where pages are wanted
+
+    return sheet
 
 
 BUILDERS: Mapping[str, Callable[[_Desk, Origin, Piece], tuple[Dataset, Any]]] = {

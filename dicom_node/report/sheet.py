@@ -16,6 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from dicom_node.report.form import PAGES
 from dicom_node.report.identity import SOFTWARE
 from dicom_node.report.picture import (
     FAINT,
@@ -38,7 +39,6 @@ SIZE_INCH = (11.69, 8.27)  # A4, landscape
 DPI = 120  # letters of 8 points are 13 pixels high, and a page is 1403 x 992
 RED = "#9c1f1f"
 WARNING = "RESEARCH USE ONLY. Not a medical device. Not for diagnosis."
-PAGES = 2
 LEFT, RIGHT = 0.035, 0.965
 PROBABILITY = "PROBABILITY"
 SHOWN_COLUMNS = 5
