@@ -234,9 +234,8 @@ class _Desk:
 
 
 def _drawing() -> Any:
-    from dicom_node.report import (
-        sheet,
-    )  # not at the top: matplotlib is needed where pages are wanted
+    # Not at the top: matplotlib is needed where pages are wanted alone.
+    from dicom_node.report import sheet
 
     return sheet
 
