@@ -186,7 +186,7 @@ class SetAside(NodeError):
 
 
 class DiskFull(NodeError):
-    """A disk of the node has no room for what a stage makes."""
+    """A disk of the node has no room for what a stage or a start writes."""
 
 
 class ExamplesError(NodeError):
