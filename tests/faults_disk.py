@@ -91,7 +91,7 @@ def _under_work(folder: Path, disk: Path, **options: str) -> str:
                 _kill(node, role)
             _assert_no_death(node)
             assert "delivered" not in states(node, studies[:2])
-            _assert_said_once(readiness(port), disk)
+            _assert_said_once(port, disk)
         began = time.monotonic()
         children = node.node._children
         wait_for(lambda: all(children[role].ready.is_set() for role in roles), "every role")
@@ -133,10 +133,10 @@ def _assert_no_death(node: RunningNode) -> None:
     wait_for(node.node._children["web"].ready.is_set, "the window")
 
 
-def _assert_said_once(reasons: str, disk: Path) -> None:
-    """Whoever can say nothing for want of room is not called dead beside it."""
-    assert reasons.count(f"free in {disk}") == 1, reasons
-    assert "no sign of life" not in reasons, reasons
+def _assert_said_once(port: int, disk: Path) -> None:
+    """Whoever can say nothing for want of room is not called dead; who can, says so soon."""
+    wait_for(lambda: "no sign of life" not in readiness(port), "a word of the disk alone")
+    assert readiness(port).count(f"free in {disk}") == 1
 
 
 def under_files(folder: Path) -> str:

@@ -104,6 +104,7 @@ from dicom_node.index.results import (
     record_results,
     results_due,
 )
+from dicom_node.index.runs import ended_before, runs_of
 from dicom_node.index.tables import (
     METADATA,
     commitment_requests,
@@ -172,6 +173,7 @@ __all__ = [
     "earlier_results",
     "end_heartbeat",
     "end_purge",
+    "ended_before",
     "evidence_of",
     "files_not_kept",
     "forget_requests",
@@ -203,6 +205,7 @@ __all__ = [
     "rescues_of",
     "results",
     "results_due",
+    "runs_of",
     "stalled",
     "step_status",
     "studies",
