@@ -118,6 +118,22 @@ def test_the_other_door_has_the_same_limit(receiver: RunningNode, tmp_path: Path
     wait_for(lambda: incoming(receiver) == [], "an empty incoming folder")
 
 
+def test_silent_connections_take_no_place_for_long(receiver: RunningNode) -> None:
+    """As many as there are places, some of them after half a header or a whole request."""
+    lines = [socket.create_connection(("127.0.0.1", PORT), timeout=20) for _ in range(64)]
+    for line in lines[:10]:
+        line.sendall(b"POST /studies HTTP/1.1\r\nHo")
+    assert post(b"", kind="text/plain", port=PORT).status == 503
+    wait_for(lambda: post(b"", kind="text/plain", port=PORT).status == 415, "a place", 20)
+    for line in lines:
+        line.close()
+    with socket.create_connection(("127.0.0.1", PORT), timeout=20) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert line.recv(4096).startswith(b"HTTP/1.1 404")
+        line.sendall(b"GET / HT")
+        assert line.recv(4096) == b"", "the second request was waited for without end"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
 def test_a_disk_that_runs_short_within_a_request(tmp_path: Path) -> None:
     port = free_port()
