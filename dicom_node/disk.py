@@ -19,10 +19,18 @@ class Disk:
     free: int
 
 
-def fullest(folders: Iterable[Path]) -> Disk:
-    """The one of these with the least free space. Raises OSError where one is gone."""
-    found = []
+def disks(folders: Iterable[Path]) -> tuple[Disk, ...]:
+    """Each disk that some of these lie on, the one with the least free space first.
+
+    Raises OSError where a folder is gone.
+    """
+    found: dict[int, Disk] = {}
     for folder in folders:
         usage = shutil.disk_usage(folder)
-        found.append(Disk(folder, usage.total, usage.free))
-    return min(found, key=lambda disk: disk.free)
+        found.setdefault(folder.stat().st_dev, Disk(folder, usage.total, usage.free))
+    return tuple(sorted(found.values(), key=lambda disk: disk.free))
+
+
+def fullest(folders: Iterable[Path]) -> Disk:
+    """The one of these with the least free space. Raises OSError where one is gone."""
+    return disks(folders)[0]

@@ -5,7 +5,7 @@ NodeError
  |- Refused(status)          an instance is not taken
  |   |- InvalidIdentifier    0xC000   |- Unreadable          0xC000
  |   |- Mismatch             0xA900   |- DuplicateInstance   0xC001
- |   |- StoreFull            0xA700
+ |   |- StoreFull            0xA700      |- Oversized           0xC002
  |- StudyError               instances that cannot become a Scan
  |   |- NotUltrasound        |- GeometryUnknown     |- Incomplete
  |   |- UnsupportedPixels    |- TooLarge
@@ -71,6 +71,12 @@ class DuplicateInstance(Refused):
     """The same SOP Instance UID arrived before with other content."""
 
     status = 0xC001
+
+
+class Oversized(Refused):
+    """The instance is larger than receive.limits allow."""
+
+    status = 0xC002
 
 
 class StoreFull(Refused):
@@ -180,7 +186,7 @@ class SetAside(NodeError):
 
 
 class DiskFull(NodeError):
-    """A disk of the node has no room for what a stage makes."""
+    """A disk of the node has no room for what a stage or a start writes."""
 
 
 class ExamplesError(NodeError):

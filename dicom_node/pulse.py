@@ -25,11 +25,13 @@ def pulse(settings: Settings, executor: str, role: str) -> Iterator[None]:
 
     def run() -> None:
         is_known = _try(index.begin_heartbeat, engine, executor, role)
+        said = is_known
         while not stopping.wait(seconds):
+            was_away = said is None
             if is_known:
-                said = _try(index.beat, engine, executor)
+                said = _try(index.beat, engine, executor, is_news=not was_away)
             else:
-                said = _try(index.begin_heartbeat, engine, executor, role)
+                said = _try(index.begin_heartbeat, engine, executor, role, is_news=not was_away)
             is_known = is_known if said is None else said
 
     thread = threading.Thread(target=run, daemon=True)
@@ -41,11 +43,14 @@ def pulse(settings: Settings, executor: str, role: str) -> Iterator[None]:
     engine.dispose()
 
 
-def _try(act: Callable[..., bool | None], engine: sa.Engine, *told: str) -> bool | None:
-    """What an act says; None where the database is away."""
+def _try(
+    act: Callable[..., bool | None], engine: sa.Engine, *told: str, is_news: bool = True
+) -> bool | None:
+    """What an act says; None where the database is away or full, which is logged once."""
     try:
         return act(engine, *told)
     except index.DATABASE_AWAY as error:
-        fields = {"reason": type(error).__name__}
-        LOGGER.warning("failed to give a sign of life", extra={"fields": fields})
+        if is_news:
+            fields = {"reason": type(error).__name__}
+            LOGGER.warning("failed to give a sign of life", extra={"fields": fields})
         return None

@@ -1,13 +1,15 @@
-"""How long the status page, the metrics and readiness take at 100,000 studies: ``make bench-status``.
+"""How long status page, metrics, readiness and commands take at 100,000 studies: ``make bench-status``.
 
-Fills a database with studies in every state, starts the web role on it and asks over HTTP. SQLite always,
-Postgres where it is installed. Not a test: machines are noisy.
+Fills a database with studies in every state, starts the web role on it and asks over HTTP; then runs commands
+that look at all studies. SQLite always, Postgres where it is installed. Not a test: machines are noisy.
 """
 
 import argparse
 import contextlib
 import http.client
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +33,8 @@ QUEUED_EVERY, DUE_EVERY, FAILED_EVERY = 20, 50, 200
 """5,000 studies wait for the GPU, 2,000 for the archive; 500 failed."""
 
 PATHS = ("/", "/metrics", "/readyz", "/healthz")
+COMMANDS = ("jobs list", "purge --dry-run")
+"""Of ``check --deep`` reading the files is most, and here are none."""
 
 
 STUDY = "'1.2.826.0.1.3680043.8.498.' || n"
@@ -89,9 +93,10 @@ def statements(workflows: str) -> Iterator[str]:
         at_ms = f"CAST(1000 * ({AT}) AS BIGINT)"
         yield (
             f"INSERT INTO {workflows} (workflow_uuid, status, name, queue_name, created_at,"
-            " updated_at, priority, application_version, delay_until_epoch_ms)"
+            " updated_at, priority, application_version, delay_until_epoch_ms, completed_at)"
             f" SELECT {STUDY} || ':0:{what}', {status}, '{word}', '{index.QUEUES[word]}',"
-            f" {at_ms}, {at_ms}, 5, '{index.VERSION}', {at_ms} FROM numbers WHERE {which}"
+            f" {at_ms}, {at_ms}, 5, '{index.VERSION}', {at_ms},"
+            f" CASE WHEN {status} IN ('SUCCESS', 'ERROR') THEN {at_ms} END FROM numbers WHERE {which}"
         )
 
 
@@ -127,6 +132,7 @@ def measure(folder: Path, url: str) -> dict[str, list[float]]:
     lines = ["[node]", f'data_dir = "{folder / "data"}"', f'database = "{url}"']
     lines += ["[web]", f"port = {port}", "[[destinations]]", 'name = "pacs"']
     lines += ['ae_title = "PACS"', 'host = "127.0.0.1"']
+    lines += ["[keep]", "sources_days = 5.0", "jobs_days = 5.0"]
     config.write_text("\n".join(lines))
     took: dict[str, list[float]] = {}
     with Node(load(config, {}), config, ("web",)) as node:
@@ -140,6 +146,19 @@ def measure(folder: Path, url: str) -> dict[str, list[float]]:
             took[path].append(1000 * (cpu_seconds(servers) - before) / REQUESTS)
         connection.close()
     return took
+
+
+def command(words: str, config: Path) -> tuple[str, ...]:
+    """Seconds, processor seconds and peak MiB of one command."""
+    line = [sys.executable, "-m", "dicom_node", *words.split(), "--config", str(config)]
+    began = time.perf_counter()
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, words
+    seconds = time.perf_counter() - began
+    figures = (seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    return (f"dicom-node {words}", *(f"{each:.1f}" for each in figures))
 
 
 def ask(connection: http.client.HTTPConnection, path: str) -> float:
@@ -189,6 +208,10 @@ def main() -> None:
                 for path, (*values, cpu) in measure(Path(folder), url).items():
                     row = (median(values), quantiles(values, n=20)[-1], max(values), cpu)
                     table.add_row(path, *(f"{value:.1f}" for value in row))
+                Console().print(table)
+                table = Table("command", "s", "processor s", "peak MiB")
+                for words in COMMANDS:
+                    table.add_row(*command(words, Path(folder) / "node.toml"))
                 Console().print(table)
 
 

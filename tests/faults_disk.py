@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from dicom_node.deliver import deliver
@@ -19,6 +20,9 @@ from tests.surroundings import (
     wait_until_delivered,
 )
 from tests.test_receive_space import instance, stored
+
+STARTED_SECONDS = 12.0
+"""For a role to start, or to die of it: some import for seconds."""
 
 NO_MARK = "[receive.limits]\nfree_mib = 0"
 """Without the mark nothing but the disk itself stops what comes."""
@@ -60,7 +64,7 @@ def _assert_kept(node: RunningNode, count: int) -> None:
 
 
 def _under_work(folder: Path, disk: Path, **options: str) -> str:
-    """Two studies in hand when the disk runs full, a third one sent then; the roles are killed meanwhile."""
+    """Two studies in hand when the disk runs full, a third one sent then; every role is killed meanwhile."""
     studies = [make_study(folder / f"sent-{seed}", seed=seed) for seed in (311, 312, 313)]
     archive, port = Pacs(), free_port()
     with (
@@ -69,7 +73,7 @@ def _under_work(folder: Path, disk: Path, **options: str) -> str:
             folder,
             archive.destination,
             receive=NO_MARK,
-            more=f"[web]\nport = {port}",
+            more=f"[web]\nport = {port}\nlost_seconds = 6",
             **options,  # type: ignore[arg-type] # text alone
         ) as node,
     ):
@@ -82,9 +86,16 @@ def _under_work(folder: Path, disk: Path, **options: str) -> str:
             hold.unlink()
             refused = _refused(node, studies[2])
             wait_for(lambda: f"free in {disk}" in readiness(port), "the word of /readyz")
-            for role in ("infer", "work"):
+            roles = list(node.node.pids())
+            for role in roles:
                 _kill(node, role)
+            _assert_no_death(node)
             assert "delivered" not in states(node, studies[:2])
+            _assert_said_once(port, disk)
+        began = time.monotonic()
+        children = node.node._children
+        wait_for(lambda: all(children[role].ready.is_set() for role in roles), "every role")
+        back = time.monotonic() - began
         if refused:
             node.send(*studies[2])
         wait_until_delivered(node, studies, 120)
@@ -97,7 +108,10 @@ def _under_work(folder: Path, disk: Path, **options: str) -> str:
     assert len(archive.kept) == 6
     doubled = len(archive.arrivals) - len(archive.kept)
     told = "0xA700, " if refused else ""
-    return f"{told}readyz 503, then 3 of 3 delivered unaided, sound; {doubled} objects sent twice"
+    return (
+        f"{told}readyz 503; {len(roles)} roles killed, none died again, all at work {back:.0f} s after there "
+        f"was room; 3 of 3 delivered unaided, sound; {doubled} objects sent twice"
+    )
 
 
 def _refused(node: RunningNode, paths: tuple[Path, ...]) -> bool:
@@ -105,14 +119,24 @@ def _refused(node: RunningNode, paths: tuple[Path, ...]) -> bool:
 
 
 def _kill(node: RunningNode, role: str) -> None:
-    """And see it come back, though not a byte is free."""
+    """And see it started again, though not a byte is free; it may have to wait for room."""
     killed = node.node.pid(role)
     os.kill(killed, signal.SIGKILL)
-    children = node.node._children
-    wait_for(
-        lambda: children[role].process.pid != killed and children[role].ready.is_set(),
-        f"{role} again",
-    )
+    wait_for(lambda: node.node.pid(role) != killed, f"{role} again")
+
+
+def _assert_no_death(node: RunningNode) -> None:
+    """No role ends and is started again and again while it waits; the window can be asked."""
+    before = node.node.pids()
+    time.sleep(STARTED_SECONDS)
+    assert node.node.pids() == before, "a role died while the disk was full"
+    wait_for(node.node._children["web"].ready.is_set, "the window")
+
+
+def _assert_said_once(port: int, disk: Path) -> None:
+    """Whoever can say nothing for want of room is not called dead; who can, says so soon."""
+    wait_for(lambda: "no sign of life" not in readiness(port), "a word of the disk alone")
+    assert readiness(port).count(f"free in {disk}") == 1
 
 
 def under_files(folder: Path) -> str:

@@ -41,7 +41,7 @@ ALLOWED = {
         "dicom_node.jobs dicom_node.lookup"
     ),
     "dicom_node.index": f"{BASE} dicom_node.study dbos",
-    "dicom_node.migrations": "dicom_node.index",
+    "dicom_node.migrations": f"{BASE} dicom_node.disk dicom_node.index",
     "dicom_node.study": f"{BASE} {SEAM} pydicom",
     "dicom_node.scanner": f"{BASE} dicom_node.study {SEAM} pydicom",
     "dicom_node.analyze": f"{CARRY} dicom_node.logs",

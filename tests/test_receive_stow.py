@@ -49,9 +49,9 @@ def body_of(parts: Sequence[bytes], end: bool = True) -> bytes:
     return body + (f"--{BOUNDARY}--\r\n".encode() if end else b"")
 
 
-def post(body: Any, path: str = "/studies", kind: str = RELATED) -> Answer:
+def post(body: Any, path: str = "/studies", kind: str = RELATED, port: int = PORT) -> Answer:
     """POST a body, in chunks where it is an iterator."""
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Content-Type": kind, "Accept": "application/dicom+json"}
     connection.request("POST", path, body, headers, encode_chunked=not isinstance(body, bytes))
     answer = connection.getresponse()

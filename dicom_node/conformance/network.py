@@ -15,7 +15,8 @@ from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_
 from dicom_node import __version__, deliver, index, settings
 from dicom_node.access import serving
 from dicom_node.assemble.pixels import DECODERS
-from dicom_node.conformance.markdown import LABEL_MAP, name_of, table
+from dicom_node.conformance.markdown import LABEL_MAP, hexadecimal, name_of, table
+from dicom_node.errors import Oversized
 from dicom_node.pipeline import committing, workflows
 from dicom_node.receive import commitment, scp, server, stow
 from dicom_node.receive.contexts import RETIRED, SERVICES, STORAGE, TRANSFER_SYNTAXES
@@ -152,6 +153,7 @@ def _acceptor() -> Iterator[tuple[str, object]]:
         f"less than {limits.free_mib} MiB free on the disk",
         "rejected (transient, temporary congestion); an instance under way: 0xA700",
     )
+    yield f"an instance of more than {limits.instance_mib} MiB", hexadecimal(Oversized.status)
     yield "outstanding operations (asynchronous window)", "1, not negotiated"
     yield (
         "called AE title",
@@ -185,5 +187,8 @@ def _commitment_seconds() -> str:
 def _web() -> Iterator[tuple[str, object]]:
     yield "port, as shipped", f"{settings.Receive().web_port} (0 = off)"
     yield "simultaneous requests", serving.CONCURRENT_REQUESTS
+    limits = settings.Limits()
+    yield "largest request", f"{limits.request_mib} MiB; by its Content-Length, before it is read"
+    yield "largest instance in it", f"{limits.instance_mib} MiB"
     yield "silence within a request", f"{stow.SILENT_SECONDS:g} s"
     yield "calling AE title that its instances are recorded under", stow.CALLING_AE

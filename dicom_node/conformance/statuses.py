@@ -13,6 +13,7 @@ ADVICE = {
     "Unreadable": "Send again once: it may have been cut off. Then mend it at the source.",
     "Mismatch": "Mend the sender: command and data set must name one instance.",
     "DuplicateInstance": "Give the other content a SOP Instance UID of its own. Ours is the first.",
+    "Oversized": "Ask the node's administrator for a higher limit; sending it again changes nothing.",
     "StoreFull": "Send again later; nothing was kept.",
 }
 """What the sender should do, by error."""
@@ -87,6 +88,8 @@ def _stow() -> Iterator[tuple[int, str]]:
     yield stow.ACCEPTED, "Some are stored; the body says why the others are not."
     yield stow.BAD_REQUEST, "No boundary, no parts, or the study of the path is no UID."
     yield stow.CONFLICT, "None is stored; the body says why."
+    too_large = "None is stored: the request, or each instance in it, is larger than is taken."
+    yield stow.TOO_LARGE, too_large
     yield stow.UNSUPPORTED_MEDIA, "The body is not multipart/related of application/dicom."
     yield (
         stow.BUSY,

@@ -27,7 +27,7 @@ from dicom_node.index.arrivals import (
     Kept,
     Rules,
     accept,
-    forget_associations,
+    carried_by,
     instances_of,
     release,
     workflow_id,
@@ -105,6 +105,7 @@ from dicom_node.index.results import (
     record_results,
     results_due,
 )
+from dicom_node.index.runs import ended_before, runs_of
 from dicom_node.index.tables import (
     METADATA,
     commitment_requests,
@@ -158,6 +159,7 @@ __all__ = [
     "beat",
     "begin_heartbeat",
     "begin_purge",
+    "carried_by",
     "change_step",
     "check_encoding",
     "claim_commitment",
@@ -173,9 +175,9 @@ __all__ = [
     "earlier_results",
     "end_heartbeat",
     "end_purge",
+    "ended_before",
     "evidence_of",
     "files_not_kept",
-    "forget_associations",
     "forget_requests",
     "generations",
     "hasten",
@@ -205,6 +207,7 @@ __all__ = [
     "rescues_of",
     "results",
     "results_due",
+    "runs_of",
     "stalled",
     "step_status",
     "studies",

@@ -225,16 +225,11 @@ def release(engine: sa.Engine, association: str, released: bool) -> tuple[str, .
     return tuple(carried)
 
 
-def forget_associations(engine: sa.Engine, receiver: str) -> tuple[str, ...]:
-    """A receiver has started: what it carried before was cut off. Returns the studies."""
+def carried_by(engine: sa.Engine, receiver: str) -> tuple[str, ...]:
+    """The associations that are known of a receiver: when it starts, those that were cut off."""
+    mine = sa.select(associations.c.association).where(associations.c.receiver == receiver)
     with engine.connect() as connection:
-        cut = connection.scalars(
-            sa.select(associations.c.association)
-            .where(associations.c.receiver == receiver)
-            .distinct()
-        ).all()
-    carried = [release(engine, association, released=False) for association in cut]
-    return tuple(dict.fromkeys(study_uid for each in carried for study_uid in each))
+        return tuple(connection.scalars(mine.distinct()))
 
 
 def instances_of(engine: sa.Engine, study_uid: str, generation: int) -> list[sa.Row[Any]]:

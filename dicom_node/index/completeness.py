@@ -17,6 +17,7 @@ from dbos import DBOSClient
 
 from dicom_node.index.announcements import IN_PROGRESS, STEP
 from dicom_node.index.arrivals import Rules, workflow_id
+from dicom_node.index.runs import going_on
 from dicom_node.index.tables import (
     announcements,
     associations,
@@ -246,15 +247,10 @@ def wake(engine: sa.Engine, client: DBOSClient, study_uid: str, rules: Rules) ->
         if study is None or study.closed:
             return True
         wait_seconds, _ = judge(look(connection, study_uid), rules, time.time())
-    prefix = workflow_id(study_uid, study.generation, "assemble", "")
-    looks = client.list_workflows(
-        workflow_id_prefix=prefix,
-        status=["DELAYED", "PENDING"],
-        load_input=False,
-        load_output=False,
-    )
+    beginning = workflow_id(study_uid, study.generation, "assemble", "")
+    looks = going_on(engine, beginning, ["DELAYED", "PENDING"])
     due = int((time.time() + wait_seconds) * 1000)
     for item in looks:
         if item.status == "DELAYED" and (item.delay_until_epoch_ms or 0) > due:
-            client.set_workflow_delay(item.workflow_id, delay_until_epoch_ms=due)
+            client.set_workflow_delay(item.workflow_uuid, delay_until_epoch_ms=due)
     return all(item.status == "DELAYED" for item in looks)

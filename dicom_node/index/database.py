@@ -9,6 +9,7 @@ from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, error
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dicom_node.errors import SettingsError
+from dicom_node.index.runs import INDEX
 
 APPLICATION = "dicom-node"
 DATABASE_ERRORS = (sa.exc.SQLAlchemyError, error.DBOSException, ImportError)
@@ -99,6 +100,12 @@ def open_client(engine: sa.Engine) -> DBOSClient:
 def migrate_progress(url: str) -> None:
     """Bring the tables of DBOS, which live beside ours, to its version."""
     DBOS.migrate(url)
+    if url.startswith("sqlite"):
+        return
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text(INDEX))
+    engine.dispose()
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:

@@ -10,6 +10,7 @@ from dbos import DBOSClient
 
 from dicom_node.index.arrivals import workflow_id
 from dicom_node.index.results import SUPERSEDED
+from dicom_node.index.runs import going_on
 from dicom_node.index.tables import commitment_requests, deliveries, results
 
 COMMITTED = "committed"
@@ -181,14 +182,9 @@ def take_report(engine: sa.Engine, report: Report) -> Request | None:
     return request
 
 
-def hasten(client: DBOSClient, request: Request) -> None:
+def hasten(engine: sa.Engine, client: DBOSClient, request: Request) -> None:
     """Let the delivery that waits for an answer look now."""
-    waiting = client.list_workflows(
-        workflow_id_prefix=workflow_id(request.study_uid, request.generation, "deliver", ""),
-        status="DELAYED",
-        load_input=False,
-        load_output=False,
-    )
-    for item in waiting:
-        if item.workflow_id.endswith(f":{request.destination}"):
-            client.set_workflow_delay(item.workflow_id, delay_seconds=0.0)
+    beginning = workflow_id(request.study_uid, request.generation, "deliver", "")
+    for run in going_on(engine, beginning, ["DELAYED"]):
+        if run.workflow_uuid.endswith(f":{request.destination}"):
+            client.set_workflow_delay(run.workflow_uuid, delay_seconds=0.0)

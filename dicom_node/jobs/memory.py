@@ -102,9 +102,8 @@ class Memory:
     def runs(self, study_uids: list[str]) -> dict[tuple[str, int], list[Run]]:
         """For each generation the last run of each stage, in the order of the sentence."""
         last: dict[tuple[str, int], dict[tuple[str, str], Run]] = defaultdict(dict)
-        prefixes = [f"{study_uid}:" for study_uid in study_uids]
-        found = self.client.list_workflows(workflow_id_prefix=prefixes, load_input=False)
-        for status in found if prefixes else []:
+        beginnings = [f"{study_uid}:" for study_uid in study_uids]
+        for status in index.runs_of(self.engine, self.client, beginnings):
             study_uid, generation, word, detail = status.workflow_id.split(":", 3)
             turn, _, destination = detail.partition(":")
             run = Run(word, destination, int(turn or 0), status)

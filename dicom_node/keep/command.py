@@ -27,7 +27,7 @@ def check_deep(settings: Settings, repair: bool) -> int:
     files, runs_settle = open_files(settings), _settle_seconds(settings)
     console, left, found = Console(soft_wrap=True, highlight=False), 0, 0
     with Memory(settings) as memory, _bar() as bar:
-        runs = Runs(memory.client)
+        runs = Runs(memory.engine, memory.client)
         look = Deep(memory.engine, runs, files, runs_settle)
         mender = Repair(memory.engine, memory.client, files, runs, look)
         task = bar.add_task("rows and files", total=look.count())

@@ -17,7 +17,8 @@ from dicom_node.files import Files
 from dicom_node.keep.files import FOLDERS
 from dicom_node.keep.progress import ACTIVE, CANCELED, FAILED, Progress
 
-PAGE_STUDIES, PAGE_FILES = 25, 1000
+PAGE_STUDIES, PAGE_FILES = 200, 20_000
+"""Each page of files is held against all rows, as no index knows their paths."""
 
 SETTLE_SECONDS = 60.0
 """A file may be in its place for so long before its row is: longer than a receiver waits for its database."""
@@ -222,21 +223,27 @@ class Deep:
     def _orphans(self, folder: str) -> Iterator[Problem]:
         walk = self._files.walk(folder)
         while page := list(islice(walk, PAGE_FILES)):
-            for path in sorted(set(page) - self.known_paths(page)):
-                if self.is_orphan(path):
-                    yield Problem(ORPHAN, _study_of(path), path)
+            for path in self._without_row(page):
+                yield Problem(ORPHAN, _study_of(path), path)
             self.looked(len(page))
 
+    def _without_row(self, paths: Sequence[str]) -> list[str]:
+        """Those of some files that have no row and will get none."""
+        settled = [path for path in set(paths) - self.known_paths(paths) if self._is_settled(path)]
+        unknown = set(settled) - self.known_paths(settled) if settled else ()
+        return sorted(path for path in unknown if self._files.is_here(path))
+
     def is_orphan(self, path: str) -> bool:
-        """Whether a file that has no row will get none: it is here for long, and nobody is at work on it."""
+        """Whether a file that had no row will get none."""
+        return bool(self._without_row([path]))
+
+    def _is_settled(self, path: str) -> bool:
+        """Whether a file is here for long, and nobody is at work on it."""
         if self._files.age_seconds(path) < self._settle_seconds:
             return False
         study_uid = _study_of(path)
-        if study_uid and any(
-            run.status in ACTIVE for run in self._progress.runs(study_uid).values()
-        ):
-            return False
-        return not self.known_paths([path]) and self._files.is_here(path)
+        runs = self._progress.runs(study_uid) if study_uid else {}
+        return not any(run.status in ACTIVE for run in runs.values())
 
     def known_paths(self, paths: Sequence[str]) -> set[str]:
         """Those of some paths that have a row whose file may be there."""

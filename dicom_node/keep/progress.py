@@ -1,16 +1,16 @@
 """Which studies DBOS still works on, or gave up: sets that are small however many studies there are."""
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any
 
+import sqlalchemy as sa
 from dbos import DBOSClient, WorkflowStatus
+
+from dicom_node import index
 
 ACTIVE = ["DELAYED", "ENQUEUED", "PENDING"]
 FAILED = ["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 CANCELED = ["CANCELLED"]
-
-PAGE_RUNS = 500
 
 Stage = tuple[int, str, str]
 """Generation, word, destination."""
@@ -19,7 +19,8 @@ Stage = tuple[int, str, str]
 class Progress:
     """The runs of stages that are not simply done, as they were when this was made."""
 
-    def __init__(self, client: DBOSClient) -> None:
+    def __init__(self, engine: sa.Engine, client: DBOSClient) -> None:
+        self._engine = engine
         self._client = client
         self._active = self._studies(ACTIVE)
         self._stopped = self._studies(FAILED + CANCELED)
@@ -66,26 +67,6 @@ class Progress:
                 turns.append(int(turn or 0))
         return max(turns) + 1
 
-    def ended_before(self, at: float) -> Iterator[list[str]]:
-        """Studies of which a run has ended before a time, page by page."""
-        moment = datetime.fromtimestamp(at, UTC).isoformat()
-        offset, seen = 0, set[str]()
-        while True:
-            page = self._client.list_workflows(
-                completed_before=moment,
-                limit=PAGE_RUNS,
-                offset=offset,
-                load_input=False,
-                load_output=False,
-            )
-            uids = {item.workflow_id.partition(":")[0] for item in page} - seen
-            yield sorted(uids)
-            # What was deleted meanwhile is no longer before the offset.
-            known = self.known([item.workflow_id for item in page])
-            offset, seen = offset + len(known), seen | uids
-            if len(page) < PAGE_RUNS:
-                return
-
     def known(self, workflow_ids: list[str]) -> set[str]:
         """Those of some runs that there are."""
         found: list[Any] = self._client.list_workflows(
@@ -94,4 +75,4 @@ class Progress:
         return {item.workflow_id for item in found}
 
     def _list(self, study_uid: str) -> list[WorkflowStatus]:
-        return self._client.list_workflows(workflow_id_prefix=f"{study_uid}:", load_input=False)
+        return index.runs_of(self._engine, self._client, [f"{study_uid}:"])

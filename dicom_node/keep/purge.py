@@ -20,7 +20,7 @@ LOGGER = logging.getLogger(__name__)
 def plan(settings: Settings) -> Iterator[Order]:
     """What would go, and what stays although its time has come; changes nothing. Raises NodeError."""
     with Memory(settings) as memory:
-        progress = Progress(memory.client)
+        progress = Progress(memory.engine, memory.client)
         yield from Retention(memory.engine, progress, settings, Clock().cautious()).orders()
 
 
@@ -44,7 +44,7 @@ class _Purger:
         self._engine: sa.Engine = memory.engine
         self._client: DBOSClient = memory.client
         self._files = open_files(settings)
-        self.progress = Progress(memory.client)
+        self.progress = Progress(memory.engine, memory.client)
 
     def finish(self) -> None:
         """Go on with what was cut off."""

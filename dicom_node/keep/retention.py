@@ -79,30 +79,28 @@ class Retention:
         """Studies that have files, the oldest first."""
         studies = index.studies
         last: tuple[float, str] = (0.0, "")
+        here = table.c.state.in_((index.KEPT, index.MISSING))
+        of_study = sa.exists().where(table.c.study_uid == studies.c.study_uid, here)
         while True:
+            # By the index of times: the sums are made for these studies alone, not for all that come after.
+            some = (
+                sa.select(studies)
+                .where(_after(studies, last), of_study)
+                .order_by(studies.c.last_at, studies.c.study_uid)
+                .limit(PAGE_STUDIES)
+                .subquery()
+            )
+            columns = (some.c.study_uid, some.c.generation, some.c.closed, some.c.last_at)
             query = (
                 sa.select(
-                    *(
-                        studies.c.study_uid,
-                        studies.c.generation,
-                        studies.c.closed,
-                        studies.c.last_at,
-                    ),
+                    *columns,
                     sa.func.count().label("files"),
                     sa.func.sum(table.c.bytes).label("bytes"),
                 )
-                .join(table, table.c.study_uid == studies.c.study_uid)
-                .where(table.c.state.in_((index.KEPT, index.MISSING)), _after(studies, last))
-                .group_by(
-                    *(
-                        studies.c.study_uid,
-                        studies.c.generation,
-                        studies.c.closed,
-                        studies.c.last_at,
-                    )
-                )
-                .order_by(studies.c.last_at, studies.c.study_uid)
-                .limit(PAGE_STUDIES)
+                .join(table, table.c.study_uid == some.c.study_uid)
+                .where(here)
+                .group_by(*columns)
+                .order_by(some.c.last_at, some.c.study_uid)
             )
             with self._engine.connect() as connection:
                 page = list(connection.execute(query))
@@ -146,31 +144,32 @@ class Retention:
         return held
 
     def _work(self, days: float) -> Iterator[Order]:
-        for study in self._old(self._kept.folders_in("work"), days):
-            why = f"older than {days:g} days"
-            yield Order(
-                study, WORK, 1, 0, why, self.held({study.study_uid: study}).get(study.study_uid, "")
-            )
+        for page in self._old(self._kept.folders_in("work"), days):
+            held = self.held(page)
+            for uid, study in page.items():
+                yield Order(study, WORK, 1, 0, f"older than {days:g} days", held.get(uid, ""))
 
     def _jobs(self, days: float) -> Iterator[Order]:
         before = self._now - days * DAY_SECONDS
-        for uids in self._progress.ended_before(before):
-            for study in self._old(uids, days):
-                if not self.held({study.study_uid: study}):
-                    yield Order(study, JOBS, 0, 0, f"older than {days:g} days")
+        for uids in index.ended_before(self._engine, before):
+            for page in self._old(uids, days):
+                held = self.held(page)
+                for uid, study in page.items():
+                    if uid not in held:
+                        yield Order(study, JOBS, 0, 0, f"older than {days:g} days")
 
-    def _old(self, uids: Sequence[str], days: float) -> Iterator[sa.Row[Any]]:
-        """Of some studies those to which nothing has come for so long."""
+    def _old(self, uids: Sequence[str], days: float) -> Iterator[dict[str, sa.Row[Any]]]:
+        """Of some studies those to which nothing has come for so long, page by page."""
         studies, before = index.studies, self._now - days * DAY_SECONDS
         for start in range(0, len(uids), PAGE_STUDIES):
             wanted = studies.c.study_uid.in_(uids[start : start + PAGE_STUDIES])
             query = sa.select(studies).where(wanted, studies.c.last_at < before)
             with self._engine.connect() as connection:
-                page = list(connection.execute(query.order_by(studies.c.last_at)))
-            yield from page
+                page = connection.execute(query.order_by(studies.c.last_at)).all()
+            yield {study.study_uid: study for study in page}
 
 
 def _after(studies: sa.Table, last: tuple[float, str]) -> Any:
     at, uid = last
-    same = sa.and_(studies.c.last_at == at, studies.c.study_uid > uid)
-    return sa.or_(studies.c.last_at > at, same)
+    same = sa.and_(studies.c.last_at == at, studies.c.study_uid <= uid)
+    return sa.and_(studies.c.last_at >= at, sa.not_(same))

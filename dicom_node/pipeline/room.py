@@ -35,6 +35,11 @@ class Room:
         while self._is_short(folders):
             time.sleep(LOOK_SECONDS)
 
+    def wait_for_database(self, stopping: threading.Event) -> None:
+        """Return when SQLite has room, or when this process is to stop."""
+        while not self.is_for_database() and not stopping.wait(LOOK_SECONDS):
+            pass
+
     def pause(self) -> None:
         """After a stage that found no room."""
         time.sleep(PAUSE_SECONDS)

@@ -13,7 +13,9 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
 from dicom_node import index
 from dicom_node.analyze.apart import Apart
+from dicom_node.errors import NodeError
 from dicom_node.pipeline.lost_writes import LostWrites
+from dicom_node.pipeline.room import Room
 from dicom_node.pipeline.steps import Steps
 from dicom_node.pipeline.watchdog import Watchdog
 from dicom_node.pipeline.workflows import ANSWER, LONGEST_PAUSE_SECONDS, Ticket, register
@@ -41,12 +43,14 @@ class Worker:
     ) -> None:
         """Sets ``stopping`` itself when it wants to begin anew.
 
-        Raises SettingsError, and NodeError when another process has this executor's name.
+        Waits for room on the disk of the database: nothing can begin without. Raises SettingsError, and
+        NodeError when another process has this executor's name, or when it is to stop while it waits.
         """
         self._settings = settings
         self._stopping = stopping
         self._executor_id = executor_id
         self.begins_anew = self._has_looked_ahead = False
+        _wait_for_room(settings, stopping)
         self._engine = index.open_engine(settings.node.database_url)
         self._lost_writes = LostWrites(self._engine)
         watchdog: Watchdog | None = None
@@ -168,6 +172,12 @@ class Worker:
             if grounds:
                 ticket.enqueue("report", ANSWER, grounds)
             self._answered.add(name)
+
+
+def _wait_for_room(settings: Settings, stopping: threading.Event) -> None:
+    Room(settings).wait_for_database(stopping)
+    if stopping.is_set():
+        raise NodeError("asked to stop before there was room on the disk of the database")
 
 
 def longest_pauses(settings: Settings) -> dict[str, float]:

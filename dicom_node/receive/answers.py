@@ -27,7 +27,7 @@ class Answers:
         try:
             request = index.take_report(self._engine, report)
             if request is not None:
-                index.hasten(self._client, request)
+                index.hasten(self._engine, self._client, request)
         except index.DATABASE_AWAY:
             LOGGER.info("commitment answer refused", extra={"fields": what})
             return PROCESSING_FAILURE, None

@@ -35,7 +35,7 @@ class Carriers:
         self._ended: dict[str, bool] = {}
         self._stirred: set[str] = set()
         self._lock = threading.Lock()
-        ledger.cut_off(engine, index.forget_associations(engine, receiver))
+        self._cut_off = set(index.carried_by(engine, receiver))
 
     def of(self, association: Association, priority: int) -> index.Carrier:
         """The carrier that an association is."""
@@ -59,6 +59,7 @@ class Carriers:
 
     def keep_house(self) -> None:
         """Record what has ended, however it ended, and bring looks forward. Raises DATABASE_AWAY."""
+        self._end_cut_off()
         with self._lock:
             gone = [each for each in self._names if not each.is_alive()]
             self._ended |= {self._names.pop(each): each.is_released for each in gone}
@@ -74,6 +75,12 @@ class Carriers:
         for study_uid in stirred:
             if not self._wake(study_uid):
                 self.stir(study_uid)
+
+    def _end_cut_off(self) -> None:
+        """What an earlier process of this receiver carried. Not at the start: its disk may be full then."""
+        for name in tuple(self._cut_off):
+            self._ledger.cut_off(self._engine, index.release(self._engine, name, released=False))
+            self._cut_off.remove(name)
 
     def _wake(self, study_uid: str) -> bool:
         try:

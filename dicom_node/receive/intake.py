@@ -17,6 +17,7 @@ from dicom_node.errors import (
     DuplicateInstance,
     FileLost,
     Mismatch,
+    Oversized,
     Refused,
     StoreAway,
     StoreFull,
@@ -28,7 +29,7 @@ from dicom_node.receive.ledger import Ledger
 from dicom_node.receive.recorder import Recorder
 from dicom_node.receive.space import Space
 from dicom_node.receive.store import check_command, have_one_shape, read_header
-from dicom_node.settings import Expect, Settings, Source
+from dicom_node.settings import Expect, Limits, Settings, Source
 
 LOGGER = logging.getLogger(__name__)
 
@@ -79,7 +80,8 @@ class Intake:
         self._recorder = Recorder(engine, client)
         self._stir = stir
         self._files = open_files(settings)
-        self.space = Space(settings.folders, settings.receive.limits)
+        self.limits = settings.receive.limits
+        self.space = Space(settings.folders, self.limits)
 
     def store(self, handed: Handed, sender: Sender) -> int:
         """Check, make durable, remember, answer: a C-STORE status, PS3.4 table B.2-1."""
@@ -124,8 +126,9 @@ class Intake:
         if handed.failure or self.space.is_short():
             raise StoreFull(handed.sop_uid, handed.failure or "the disk is short of space")
         try:
-            header = read_header(handed.path, handed.sop_class, handed.sop_uid)
             size = handed.path.stat().st_size
+            check_size(size, handed.sop_uid, self.limits)
+            header = read_header(handed.path, handed.sop_class, handed.sop_uid)
         except OSError as error:
             if (
                 error.errno is None
@@ -211,6 +214,13 @@ def _refused(word: str, sop_uid: str) -> Iterator[None]:
         raise StoreFull(sop_uid, f"cannot be {word}: {error.strerror}") from error
     except (StoreAway, FileLost) as error:
         raise StoreFull(sop_uid, str(error)) from error
+
+
+def check_size(size: int, sop_uid: str, limits: Limits) -> None:
+    """Raises Oversized where an instance is larger than the site takes, whichever door it came through."""
+    if size > limits.instance_bytes:
+        limit = f"{limits.instance_mib} MiB (receive.limits.instance_mib)"
+        raise Oversized(sop_uid, f"the instance is larger than {limit}")
 
 
 def _seconds(started: float, outcome: str) -> dict[str, float]:

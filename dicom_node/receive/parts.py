@@ -1,6 +1,7 @@
 """A multipart/related body becomes files, part by part as it comes: no body is ever whole in memory."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
@@ -12,14 +13,29 @@ MALFORMED = (MultipartParseError, ValueError)
 """What the parser raises on a body that is no multipart one, or has a header beyond every need."""
 
 
+HEAD_BYTES = 1 << 16
+"""What is kept of a part that is too large: its file meta says which instance it would have been."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that came to its end: its file, the content type of its header, its size as it was sent."""
+
+    path: Path
+    kind: str
+    size: int
+
+
 class Parts:
     """Feeds a parser; each part ends as a file in the folder of what is being received.
 
-    ``take`` is called with each file, and with the content type that the part's header gave it.
+    ``take`` is called with each one. Of what is larger than the limit only the beginning is in its file.
     """
 
-    def __init__(self, boundary: bytes, take: Callable[[Path, str], None]) -> None:
+    def __init__(self, boundary: bytes, limit: int, take: Callable[[Part], None]) -> None:
         self._take = take
+        self._limit = limit
+        self._size = 0
         self._file: IO[bytes] | None = None
         self._name, self._value, self._type = b"", b"", ""
         self.is_complete = False
@@ -51,6 +67,7 @@ class Parts:
 
     def _begin(self) -> None:
         self._name, self._value, self._type = b"", b"", ""
+        self._size = 0
         # tempfile's folder is that of what is being received, on the filesystem of the store.
         self._file = NamedTemporaryFile(delete=False, suffix=".dcm")  # noqa: SIM115 - closed at the part's end
 
@@ -67,13 +84,17 @@ class Parts:
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         assert self._file is not None
-        self._file.write(memoryview(data)[start:end])
+        was_within, self._size = self._size <= self._limit, self._size + end - start
+        if self._size <= self._limit:
+            self._file.write(memoryview(data)[start:end])
+        elif was_within:
+            self._file.truncate(min(self._file.tell(), HEAD_BYTES))
 
     def _end(self) -> None:
         assert self._file is not None
         self._file.close()
         path, self._file = Path(self._file.name), None
-        self._take(path, self._type)
+        self._take(Part(path, self._type, self._size))
 
     def _complete(self) -> None:
         self.is_complete = True

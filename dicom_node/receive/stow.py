@@ -13,10 +13,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from dicom_node import audit
+from dicom_node.errors import Oversized
+from dicom_node.receive.bounds import TOO_LARGE, Body, TooLarge, announced
 from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.contexts import STORAGE, TRANSFER_SYNTAXES
-from dicom_node.receive.intake import ROUTINE, SUCCESS, Handed, Intake, Sender
-from dicom_node.receive.parts import MALFORMED, Parts
+from dicom_node.receive.intake import ROUTINE, SUCCESS, Handed, Intake, Sender, check_size
+from dicom_node.receive.parts import MALFORMED, Part, Parts
 from dicom_node.receive.store import NOT_DICOM, is_uid
 
 LOGGER = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ CLASS_NOT_SUPPORTED, SYNTAX_NOT_SUPPORTED = 0x0122, 0xC122
 """Failure Reasons, PS3.18 table I.2-2."""
 
 OK, ACCEPTED, BAD_REQUEST, CONFLICT, UNSUPPORTED_MEDIA, BUSY = 200, 202, 400, 409, 415, 503
-"""PS3.18 table 10.5.3-1."""
+"""PS3.18 table 10.5.3-1; what is too large has its status from table 8.5-1."""
 
 LATER = {"Retry-After": "60"}
 """Seconds, RFC 9110 section 10.2.3: with every 503."""
@@ -41,15 +43,24 @@ LATER = {"Retry-After": "60"}
 
 @dataclass(slots=True)
 class _Answer:
-    """What became of each part so far: SOP class, SOP instance (each may be ""), status."""
+    """What became of each part so far: SOP class, SOP instance (each may be ""), status.
+
+    ``oversized``: what was said last of one that is too large.
+    """
 
     parts: list[tuple[str, str, int]] = field(default_factory=list)
+    oversized: str = ""
 
     def add(self, sop_class: str, sop_uid: str, status: int) -> None:
         self.parts.append((sop_class, sop_uid, status))
 
     def response(self) -> Response:
-        """The Store Instances Response Module, PS3.18 section I.2, and the status that sums it up."""
+        """The Store Instances Response Module, PS3.18 section I.2, and the status that sums it up.
+
+        Where all that came is too large, the sentence that says so.
+        """
+        if self._status() == TOO_LARGE:
+            return TooLarge(self.oversized)
         module = Dataset()
         stored: list[Dataset] = []
         failed: list[Dataset] = []
@@ -80,7 +91,9 @@ class _Answer:
             return OK
         if SUCCESS in statuses:
             return ACCEPTED
-        return BUSY if statuses == {OUT_OF_RESOURCES} else CONFLICT
+        if statuses == {OUT_OF_RESOURCES}:
+            return BUSY
+        return TOO_LARGE if statuses == {Oversized.status} else CONFLICT
 
 
 class Stow:
@@ -104,6 +117,8 @@ class Stow:
             return self._refuse(request, reason, UNSUPPORTED_MEDIA)
         if not options.get(b"boundary") or (study_uid and not is_uid(study_uid)):
             return self._refuse(request, "no boundary, or no study UID", BAD_REQUEST)
+        if reason := announced(request, self._intake.limits):
+            return self._refuse(request, reason, TOO_LARGE)
         if self._intake.space.is_short():
             return self._refuse(request, "the disk is short of space; try again later", BUSY)
         carrier = self._carriers.request(ROUTINE)
@@ -111,13 +126,13 @@ class Stow:
         answer, complete = _Answer(), False
         parts = Parts(
             options[b"boundary"],
-            lambda path, kind: self._take(_File(path, kind, study_uid), sender, answer),
+            self._intake.limits.instance_bytes,
+            lambda part: self._take(part, study_uid, sender, answer),
         )
         try:
             complete = await self._read(request, parts, answer, sender)
         finally:
-            if parts.close():
-                answer.add("", "", CANNOT_UNDERSTAND)
+            parts.close()
             self._carriers.end(carrier, complete)
         if not answer.parts:
             return self._refuse(request, "the body has no parts", BAD_REQUEST)
@@ -130,56 +145,67 @@ class Stow:
         peer = audit.Peer(CALLING_AE, address)
         audit.transferred(failed, self._ae_title, peer, is_received=True)
         LOGGER.info("request refused", extra={"fields": {"peer": address, "reason": reason}})
+        if status == TOO_LARGE:
+            return TooLarge(reason)
         return PlainTextResponse(reason, status, LATER if status == BUSY else None)
 
     async def _read(self, request: Request, parts: Parts, answer: _Answer, sender: Sender) -> bool:
         """Feed the body as it comes; whether it came to its end."""
-        clock = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(SILENT_SECONDS) as silence:
-                async for chunk in request.stream():
-                    silence.reschedule(None)  # our own work is not the client's silence
-                    # In a thread: a part that ends here is hashed, synced and indexed first.
-                    await run_in_threadpool(parts.feed, chunk)
-                    silence.reschedule(clock() + SILENT_SECONDS)
-                return parts.is_complete
+            await self._feed(request, parts)
+            if parts.close():
+                answer.add("", "", CANNOT_UNDERSTAND)
+            return parts.is_complete
+        except Oversized as error:
+            status, reason = error.status, error.reason
+            answer.oversized = reason
         except (*MALFORMED, TimeoutError, ClientDisconnect, OSError) as error:
-            LOGGER.info("request cut off", extra={"fields": {"reason": type(error).__name__}})
             full = isinstance(error, OSError) and not isinstance(error, TimeoutError)
             status = OUT_OF_RESOURCES if full else CANNOT_UNDERSTAND
-            answer.add("", "", status)
-            self._intake.refused(
-                status, f"the request was cut off ({type(error).__name__})", sender
-            )
-            return False
+            reason = type(error).__name__
+        LOGGER.info("request cut off", extra={"fields": {"reason": reason}})
+        answer.add("", "", status)
+        self._intake.refused(status, f"the request was cut off ({reason})", sender)
+        return False
 
-    def _take(self, file: "_File", sender: Sender, answer: _Answer) -> None:
-        sop_class, sop_uid, syntax = _meta(file.path)
-        refusal, reason = 0, ""
-        if _media_type(file.kind or PART_TYPE) != PART_TYPE:
-            refusal, reason = CANNOT_UNDERSTAND, f"a part is not {PART_TYPE}"
-        elif sop_class and sop_class not in self._classes:
-            refusal, reason = CLASS_NOT_SUPPORTED, "its SOP class is not taken"
-        elif syntax and syntax not in TRANSFER_SYNTAXES:
-            refusal, reason = SYNTAX_NOT_SUPPORTED, "its transfer syntax is not taken"
-        if refusal:
-            file.path.unlink(missing_ok=True)
-            what = {"instance": sop_uid[:64], "status": f"0x{refusal:04X}", "peer": sender.peer}
+    async def _feed(self, request: Request, parts: Parts) -> None:
+        clock = asyncio.get_running_loop().time
+        body = Body(self._intake.limits, self._intake.space.is_short)
+        async with asyncio.timeout(SILENT_SECONDS) as silence:
+            async for chunk in request.stream():
+                silence.reschedule(None)  # our own work is not the client's silence
+                body.add(len(chunk))
+                # In a thread: a part that ends here is hashed, synced and indexed first.
+                await run_in_threadpool(parts.feed, chunk)
+                silence.reschedule(clock() + SILENT_SECONDS)
+
+    def _take(self, part: Part, study_uid: str, sender: Sender, answer: _Answer) -> None:
+        sop_class, sop_uid, syntax = _meta(part.path)
+        status, reason = self._refusal(part, sop_class, syntax)
+        if status:
+            part.path.unlink(missing_ok=True)
+            what = {"instance": sop_uid[:64], "status": f"0x{status:04X}", "peer": sender.peer}
             LOGGER.info("instance refused", extra={"fields": what | {"reason": reason}})
-            self._intake.refused(refusal, reason, sender)
+            self._intake.refused(status, reason, sender)
+            if status == Oversized.status:
+                answer.oversized = reason
         else:
-            handed = Handed(file.path, sop_class, sop_uid, file.study_uid)
-            refusal = self._intake.store(handed, sender)
-        answer.add(sop_class, sop_uid, refusal)
+            status = self._intake.store(Handed(part.path, sop_class, sop_uid, study_uid), sender)
+        answer.add(sop_class, sop_uid, status)
 
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A part: its file, its content type, the study of the request or ""."""
-
-    path: Path
-    kind: str
-    study_uid: str
+    def _refusal(self, part: Part, sop_class: str, syntax: str) -> tuple[int, str]:
+        """Status and reason of what is not looked at any further; 0 where it is."""
+        if _media_type(part.kind or PART_TYPE) != PART_TYPE:
+            return CANNOT_UNDERSTAND, f"a part is not {PART_TYPE}"
+        if sop_class and sop_class not in self._classes:
+            return CLASS_NOT_SUPPORTED, "its SOP class is not taken"
+        if syntax and syntax not in TRANSFER_SYNTAXES:
+            return SYNTAX_NOT_SUPPORTED, "its transfer syntax is not taken"
+        try:
+            check_size(part.size, "", self._intake.limits)
+        except Oversized as error:
+            return error.status, error.reason
+        return 0, ""
 
 
 def _address(request: Request) -> str:

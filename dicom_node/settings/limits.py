@@ -10,7 +10,7 @@ FLOOR_SHARE, FLOOR_BYTES = 8, 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """[receive.limits]: associations, deadlines, and the disk space that stays free."""
+    """[receive.limits]: associations, deadlines, sizes, and the disk space that stays free."""
 
     associations: int = key(
         64, "at once; idle ones count, and each costs two threads", between(1, 1000)
@@ -31,6 +31,14 @@ class Limits:
         60.0, "silence on an association; a scanner may pause between images", between(1, 86400)
     )
     dimse_seconds: float = key(30.0, "for the answer to a message of ours", between(1, 600))
+    instance_mib: int = key(
+        4096,
+        "4 GiB: more than pixels that are not compressed can be (PS3.5 7.1)",
+        between(1, 1 << 20),
+    )
+    request_mib: int = key(
+        16384, "of one STOW-RS request; a study may come in several", between(1, 1 << 30)
+    )
     free_mib: int = key(
         2048,
         "below it nothing is taken in: results and the database need room too",
@@ -39,6 +47,11 @@ class Limits:
     free_percent: float = key(
         0.0, "the same as a share of the disk; the larger of both counts", between(0, 90)
     )
+
+    @property
+    def instance_bytes(self) -> int:
+        """What one instance may have."""
+        return self.instance_mib << 20
 
     def needed_bytes(self, disk_bytes: int) -> float:
         """What must stay free on a disk of this size."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from dicom_node import index
 from dicom_node.access.certificates import of_ports
-from dicom_node.disk import Disk, fullest
+from dicom_node.disk import Disk, disks, fullest
 from dicom_node.errors import SettingsError
 from dicom_node.files import Files
 from dicom_node.settings import Settings
@@ -52,8 +52,13 @@ def reasons(settings: Settings, engine: sa.Engine, files: Files) -> tuple[str, .
 
 def room(settings: Settings) -> tuple[Disk, float]:
     """The fullest disk, and how many bytes of it must stay free. Raises OSError."""
-    disk, limits = fullest(settings.folders), settings.receive.limits
-    return disk, max(limits.needed_bytes(disk.total), limits.floor_bytes(disk.total))
+    disk = fullest(settings.folders)
+    return disk, _needed(settings, disk)
+
+
+def _needed(settings: Settings, disk: Disk) -> float:
+    limits = settings.receive.limits
+    return max(limits.needed_bytes(disk.total), limits.floor_bytes(disk.total))
 
 
 def workers(settings: Settings, engine: sa.Engine) -> tuple[Worker, ...]:
@@ -69,16 +74,39 @@ def workers(settings: Settings, engine: sa.Engine) -> tuple[Worker, ...]:
 
 
 def _disk(settings: Settings) -> Iterator[str]:
+    """Each disk that is short, and what follows from it."""
     try:
-        disk, needed = room(settings)
+        for disk in disks(settings.folders):
+            if disk.free < (needed := _needed(settings, disk)):
+                yield (
+                    f"disk: {disk.free / GIB:.1f} GiB free in {disk.folder}, less than "
+                    f"{needed / GIB:.1f} (receive.limits), so {_consequence(settings, disk)}; free some, "
+                    "and the node goes on by itself"
+                )
     except OSError as error:
         yield f"disk: {error.filename}: {error.strerror}"
-        return
-    if disk.free < needed:
-        yield (
-            f"disk: {disk.free / GIB:.1f} GiB free in {disk.folder}, less than {needed / GIB:.1f} "
-            "(receive.limits); free some, and the node goes on by itself"
+
+
+def _consequence(settings: Settings, disk: Disk) -> str:
+    if not _is_below_floor(settings, disk):
+        return "nothing is taken in"
+    if disk.folder.stat().st_dev in {each.stat().st_dev for each in settings.node.database_folders}:
+        return "nothing is taken in, the stages and roles that start wait, and no role can say that it lives"
+    return "nothing is taken in, and the stages wait"
+
+
+def _is_below_floor(settings: Settings, disk: Disk) -> bool:
+    return disk.free < settings.receive.limits.floor_bytes(disk.total)
+
+
+def _is_mute(settings: Settings) -> bool:
+    """Whether signs of life may be missing because SQLite has no room for them."""
+    try:
+        return any(
+            _is_below_floor(settings, each) for each in disks(settings.node.database_folders)
         )
+    except OSError:
+        return False
 
 
 def _certificates(settings: Settings) -> Iterator[str]:
@@ -97,6 +125,8 @@ def _workers(settings: Settings, engine: sa.Engine) -> Iterator[str]:
         if any(worker.is_alive for worker in mine):
             continue
         lost = [worker for worker in mine if worker.silent_seconds is not None]
+        if lost and _is_mute(settings):
+            continue  # alive or not, it cannot say so: its disk is among the reasons
         if lost:
             last = min(lost, key=lambda worker: worker.silent_seconds or 0.0)
             what = f"no sign of life of {last.executor} for {last.silent_seconds:.0f} s"
