@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck
+from hypothesis import settings as trials
 from pydicom import dcmread
 from pynetdicom import AE, StoragePresentationContexts, build_context, evt
 from pynetdicom.events import Event
@@ -34,6 +36,9 @@ ROOT = Path(__file__).parents[1]
 REQUIRE_PEERS = "DICOM_NODE_REQUIRE_PEERS"
 """Set where every peer program is installed: a test that skips for want of one then fails."""
 PATIENCE_SECONDS = 60.0
+# By the clock, an example takes as long as whatever else the machine does meanwhile.
+trials.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+trials.load_profile("shared")
 ADDITIONAL_CONTEXTS = [build_context(ParametricMapStorage), build_context(Verification)]
 
 
