@@ -2,7 +2,7 @@
 #   make demo    the main job on the embedded default
 #   make test    all tests
 # Also: make bench (seconds and memory), make bench-receive (the receiver beside DCMTK and Orthanc),
-# make bench-pipeline (queue, database, outages; needs Postgres), make bench-status (the status page at
+# make bench-pipeline (queue, database, outages; needs Postgres), make bench-status (status page and commands at
 # 100,000 studies), make attack (what hostile senders achieve), make chaos (kill -9 under load, KILLS times),
 # make soak (ASSOCIATIONS of every kind: what the receiver keeps of them), make faults (full disks, a clock that is
 # set, peers that fall silent, memory that is short; as root, FAULTS=disk for some), make lint.

@@ -88,7 +88,7 @@ def test_a_request_is_refused_as_it_comes(receiver: RunningNode, tmp_path: Path)
     assert kept(receiver) == before
     wait_for(lambda: "cut off (the request is larger than" in audited(receiver), "the audit trail")
     good = content(tmp_path, 1)
-    parts = [good, *(content(tmp_path, 1.9) for _ in range(3))]
+    parts = [good, *(content(tmp_path, mib) for mib in (1, 1.9, 1.9))]
     answer = post((part for part in (body_of(parts),)), port=PORT)
     assert answer.status == 202
     assert list(answer.reasons.values()) == [0, 0, 0, 0xC002]

@@ -4,6 +4,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -72,20 +73,20 @@ def _settle_seconds(settings: Settings) -> float:
 
 def run_purge(settings: Settings, dry_run: bool) -> int:
     """Print what goes, or would go, and why; and what stays although its time has come."""
-    console, count, size, held = Console(soft_wrap=True, highlight=False), 0, 0, 0
+    count, size, held = 0, 0, 0
     for order in plan(settings) if dry_run else purge(settings):
         of = f"{order.study.study_uid} {order.what}"
         if order.held:
             held += 1
-            console.print(f"stays  {of}: {escape(order.why)}, but {escape(order.held)}")
+            typer.echo(f"stays  {of}: {order.why}, but {order.held}")
             continue
         count, size = count + order.files, size + order.bytes
         word = "would go" if dry_run else "gone"
         mib = f"{order.files} files, {order.bytes / 2**20:.1f} MiB"
-        console.print(f"{word}  {of}: {mib}: {escape(order.why)}")
+        typer.echo(f"{word}  {of}: {mib}: {order.why}")
     word = "would go" if dry_run else "gone"
     for path in purge_trail(settings, Clock().cautious(), dry_run):
-        console.print(f"{word}  audit/{path.name}: older than {settings.keep.audit_days:g} days")
+        typer.echo(f"{word}  audit/{path.name}: older than {settings.keep.audit_days:g} days")
     word = "would be removed" if dry_run else "removed"
-    console.print(f"{count} files, {size / 2**30:.3f} GiB {word}; {held} held back")
+    typer.echo(f"{count} files, {size / 2**30:.3f} GiB {word}; {held} held back")
     return 0

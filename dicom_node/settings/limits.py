@@ -19,7 +19,9 @@ class Limits:
         32, "half of all: one machine cannot lock out the others", between(1, 1000)
     )
     request_seconds: float = key(
-        5.0, "from the connection to its association request; idle sockets go soon", between(1, 600)
+        5.0,
+        "from the connection to its association or web request; idle sockets go soon",
+        between(1, 600),
     )
     pdu_seconds: float = key(
         5.0, "for one PDU to come whole; 128 kB in 5 s still allows 26 kB/s", between(1, 600)
