@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.uid import generate_uid
 
 from dicom_node.deliver import deliver
 from dicom_node.errors import Declined
 from tests.conftest import RunningNode, free_port, start_node, wait_for
 from tests.surroundings import small_disk
+from tests.test_receive import US, associate, begin_store, p_data
 from tests.test_receive_space import MIB, instance, stored
 from tests.test_receive_stow import (
     RELATED,
@@ -115,6 +117,20 @@ def test_the_other_door_has_the_same_limit(receiver: RunningNode, tmp_path: Path
     deliver([good], receiver.destination, "SCANNER")
     uids = [str(dcmread(path).SOPInstanceUID) for path in (large, good)]
     assert [uid in kept(receiver) for uid in uids] == [False, True]
+    wait_for(lambda: incoming(receiver) == [], "an empty incoming folder")
+
+
+def test_what_is_too_large_is_not_written_on(receiver: RunningNode) -> None:
+    association = associate(receiver)
+    line = association.dul.socket.socket
+    begin_store(line, US, generate_uid())
+    for _ in range(17):  # of 128 kB
+        line.sendall(p_data(bytes(MIB // 8), 0x00))
+    wait_for(lambda: incoming(receiver), "a file being received")
+    (path,) = incoming(receiver)
+    wait_for(lambda: path.stat().st_size == 0, "what is too large to be dropped")
+    line.sendall(p_data(bytes(MIB // 8), 0x00))
+    association.abort()
     wait_for(lambda: incoming(receiver) == [], "an empty incoming folder")
 
 

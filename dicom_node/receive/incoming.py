@@ -11,6 +11,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,24 @@ WRITE_BACK_BYTES = 8 << 20
 """How often the system is asked to begin writing to disk what it holds of one instance."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What ends the writing of an instance: more bytes than are taken, or a disk that is short of space."""
+
+    most_bytes: int
+    is_short: Callable[[], bool]
+
+
 class Incoming:
     """One file being received. Written by one thread, then finished by another."""
 
-    def __init__(self, path: Path, is_short: Callable[[], bool]) -> None:
+    def __init__(self, path: Path, bound: Bound) -> None:
         self.name = str(path)
         self.writer = threading.current_thread()
         self.failure = ""
         self.file = self  # what pynetdicom flushes
-        self._is_short = is_short
-        self._size = 0
+        self.bytes = 0
+        self._bound = bound
         self._head: bytes | None = b""
         self._hash: hashlib._Hash | None = None
         self._descriptor = -1
@@ -47,12 +56,17 @@ class Incoming:
             self.failure = error.strerror or type(error).__name__
 
     def write(self, data: bytes) -> int:
-        """Append; what the disk does not take is dropped, and the instance with it."""
-        if not self.failure:
-            try:
-                self._append(data)
-            except OSError as error:
-                self._fail(error.strerror or type(error).__name__)
+        """Append; what the disk does not take, or is too much, is dropped, and the instance with it."""
+        before, self.bytes = self.bytes, self.bytes + len(data)
+        if self.failure or before > self._bound.most_bytes:
+            return len(data)
+        try:
+            if self.bytes > self._bound.most_bytes:
+                os.ftruncate(self._descriptor, 0)
+            else:
+                self._append(data, before)
+        except OSError as error:
+            self._fail(error.strerror or type(error).__name__)
         return len(data)
 
     def flush(self) -> None:
@@ -69,7 +83,7 @@ class Incoming:
         if descriptor >= 0:
             os.close(descriptor)
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes, before: int) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]
@@ -77,10 +91,9 @@ class Incoming:
             self._begin(data)
         else:
             self._hash.update(data)
-        before, self._size = self._size, self._size + len(data)
-        if before // WRITE_BACK_BYTES < self._size // WRITE_BACK_BYTES:
+        if before // WRITE_BACK_BYTES < self.bytes // WRITE_BACK_BYTES:
             self._write_back()
-        if before // LOOK_BYTES < self._size // LOOK_BYTES and self._is_short():
+        if before // LOOK_BYTES < self.bytes // LOOK_BYTES and self._bound.is_short():
             self._fail("the disk is short of space")
 
     def _write_back(self) -> None:
@@ -117,16 +130,16 @@ OWNED = re.compile(r"(receive(?:-\d+)?)\.")
 class Arrivals:
     """The files being received by one process, the owner, by path. Used by many threads at once."""
 
-    def __init__(self, folder: Path, owner: str, is_short: Callable[[], bool]) -> None:
+    def __init__(self, folder: Path, owner: str, bound: Bound) -> None:
         self._folder = folder
         self._owner = owner
-        self._is_short = is_short
+        self._bound = bound
         self._open: dict[str, Incoming] = {}
         self._lock = threading.Lock()
 
     def begin(self, **_options: Any) -> Incoming:
         """A new file; stands in for ``NamedTemporaryFile`` and takes its arguments."""
-        incoming = Incoming(self._folder / f"{self._owner}.{uuid.uuid4().hex}.dcm", self._is_short)
+        incoming = Incoming(self._folder / f"{self._owner}.{uuid.uuid4().hex}.dcm", self._bound)
         with self._lock:
             self._open[incoming.name] = incoming
         return incoming

@@ -44,6 +44,7 @@ class Handed:
     """A received file (None: nothing came), and what its sender says that it is; no study = any.
 
     ``sha256``: its fingerprint, where it was hashed while it came. ``failure``: why it could not be written.
+    ``bytes``: how much came, also where not all of it was written; 0 = all is in the file.
     """
 
     path: Path | None
@@ -52,6 +53,7 @@ class Handed:
     study_uid: str = ""
     sha256: str = ""
     failure: str = ""
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Intake:
             raise StoreFull(handed.sop_uid, handed.failure or "the disk is short of space")
         try:
             size = handed.path.stat().st_size
-            check_size(size, handed.sop_uid, self.limits)
+            check_size(max(size, handed.bytes), handed.sop_uid, self.limits)
             header = read_header(handed.path, handed.sop_class, handed.sop_uid)
         except OSError as error:
             if (

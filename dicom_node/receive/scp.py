@@ -32,7 +32,7 @@ from dicom_node.receive.carriers import Carriers
 from dicom_node.receive.commitment import Commitments
 from dicom_node.receive.contexts import Prepared, rejected, supported_contexts
 from dicom_node.receive.door import Doorkeeper, DoorServer
-from dicom_node.receive.incoming import Arrivals
+from dicom_node.receive.incoming import Arrivals, Bound
 from dicom_node.receive.intake import ROUTINE, STAT, Handed, Intake, Sender, rules_of
 from dicom_node.receive.ledger import Ledger
 from dicom_node.receive.procedure import ProcedureSteps
@@ -82,10 +82,13 @@ class Receiver:
         sync_folder(self._incoming.parent)
         # Where files are shared, other receivers copy to the same folder.
         self._swept = {self._incoming, *files.unfinished}
+        limits = settings.receive.limits
         owner = name.rpartition(":")[
             2
         ]  # without the machine's name: the folder is this machine's own
-        self._arrivals = Arrivals(self._incoming, owner, self._intake.space.is_short)
+        self._arrivals = Arrivals(
+            self._incoming, owner, Bound(limits.instance_bytes, self._intake.space.is_short)
+        )
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"
         timer.time = STEADY  # type: ignore[assignment]
@@ -185,6 +188,7 @@ class Receiver:
             str(request.AffectedSOPInstanceUID or ""),
             sha256=incoming.finish() if incoming else "",
             failure=incoming.failure if incoming else "",
+            bytes=incoming.bytes if incoming else 0,
         )
         priority = STAT if request.Priority == HIGH_PRIORITY else ROUTINE
         carrier = self._carriers.of(association, priority)
