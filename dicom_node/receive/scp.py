@@ -123,9 +123,9 @@ class Receiver:
         if self._web:
             self._web.stop()
         end = time.monotonic() + self._settings.node.drain_seconds
-        while self._server.active_associations and time.monotonic() < end:
+        while (sending := self._established()) and time.monotonic() < end:
             time.sleep(HOUSEKEEPING_SECONDS)
-        for association in self._server.active_associations:
+        for association in sending:
             association.abort()
         self._stopping.set()
         for thread in self._threads:
@@ -133,6 +133,10 @@ class Receiver:
         self._ledger.close_all()
         self._client.destroy()
         self._engine.dispose()
+
+    def _established(self) -> list[Association]:
+        """Not those that have only connected: a health check's last one would be waited for."""
+        return [each for each in self._server.active_associations if each.is_established]
 
     def _listen(self, listener: socket.socket | None) -> DoorServer:
         entity = AE(self._settings.node.ae_title)
