@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -29,6 +30,8 @@ class ObjectStore:
         self.port = 0
         self.start()
         self.url = f"http://127.0.0.1:{self.port}"
+        # What an earlier one of this process held is still there.
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/moto-api/reset", method="POST"))
         options: Any = {"endpoint_url": self.url}
         self._client = boto3.client("s3", **options)
         self._client.create_bucket(Bucket=BUCKET)
