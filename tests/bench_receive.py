@@ -37,6 +37,7 @@ from pydicom.uid import (
 from rich.console import Console
 from rich.table import Table
 
+from tests.chaos import log_into
 from tests.conftest import free_port, start_node, wait_for
 
 ENVIRONMENT = os.environ | {"TCP_NODELAY": "1"}
@@ -311,19 +312,6 @@ def one_round(
             take.setdefault((case.name, name), []).append(measure(receiver, sent, case))
 
 
-@contextmanager
-def quiet(log: Path) -> Iterator[None]:
-    """Standard error goes into a file for those who are started meanwhile."""
-    kept = os.dup(2)
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
 def tables(cases: list[Case], take: Take, sizes: dict[str, int]) -> Iterator[Table]:
     for case in cases:
         total = sizes[case.kind] * case.files / 1e6
@@ -382,7 +370,7 @@ def main() -> None:
             folder = root / name
             folder.mkdir()
             start = time.monotonic()
-            with quiet(root / "log"):
+            with log_into(folder / "log"):
                 running_ones[name] = stack.enter_context(RECEIVERS[name](folder))
             seconds, peak = time.monotonic() - start, usage(running_ones[name])[1]
             console.print(f"{name}: ready after {seconds:.1f} s, {peak:.0f} MB")

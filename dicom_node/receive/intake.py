@@ -17,6 +17,7 @@ from dicom_node.errors import (
     DuplicateInstance,
     FileLost,
     Mismatch,
+    NodeError,
     Oversized,
     Refused,
     StoreAway,
@@ -28,13 +29,19 @@ from dicom_node.files.content import fingerprint, fingerprint_of
 from dicom_node.receive.ledger import Ledger
 from dicom_node.receive.recorder import Recorder
 from dicom_node.receive.space import Space
-from dicom_node.receive.store import check_command, have_one_shape, read_header
+from dicom_node.receive.store import NOT_DICOM, check_command, have_one_shape, read_header
 from dicom_node.settings import Expect, Limits, Settings, Source
 
 LOGGER = logging.getLogger(__name__)
 
 SUCCESS = 0x0000
 CANNOT_UNDERSTAND = 0xC000
+FAULTS = (
+    *(*NOT_DICOM, *index.DATABASE_ERRORS, NodeError, OSError, RuntimeError, AssertionError),
+    *(ArithmeticError, BufferError, ImportError, LookupError, MemoryError, NameError),
+)
+"""What a fault of ours or of a library raises. Of anything else pynetdicom answers 0xC211, STOW-RS 500."""
+
 STAT, ROUTINE = 1, 5
 """Priorities of a study; the smaller goes first."""
 
@@ -98,7 +105,9 @@ class Intake:
             seconds = _seconds(started, "refused")
             LOGGER.info("instance refused", extra={"fields": who | status | seconds})
             return error.status
-        except Exception as error:  # the sender must get an answer, whatever happened
+        except (
+            FAULTS
+        ) as error:  # the sender must get an answer, and the log and the audit trail have it
             self.refused(CANNOT_UNDERSTAND, type(error).__name__, sender)
             status = {"status": f"0x{CANNOT_UNDERSTAND:04X}", "reason": type(error).__name__}
             seconds = _seconds(started, "failed")

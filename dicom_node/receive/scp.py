@@ -83,9 +83,8 @@ class Receiver:
         # Where files are shared, other receivers copy to the same folder.
         self._swept = {self._incoming, *files.unfinished}
         limits = settings.receive.limits
-        owner = name.rpartition(":")[
-            2
-        ]  # without the machine's name: the folder is this machine's own
+        # Without the machine's name, as the folder is this machine's own.
+        owner = name.rpartition(":")[2]
         self._arrivals = Arrivals(
             self._incoming, owner, Bound(limits.instance_bytes, self._intake.space.is_short)
         )
