@@ -101,6 +101,7 @@ SHEAR_LEFT_OUT = private("SHEAR-LEFT-OUT", "Shear wave left out")
 GEOMETRY_NOTE = private("GEOMETRY-NOTE", "Remark on the geometry")
 LOSSY = private("LOSSY", "Lossy images")
 PLACE_UNCHECKED = private("PLACE-UNCHECKED", "Not checked that this is a lumbar scan")
+WITHHELD = private("WITHHELD", "Decision withheld")
 UNSURE = private("BORDERS-UNSURE", "Borders of a layer uncertain")
 
 # How sure a mask is
