@@ -7,6 +7,7 @@ the weights of a folder and writes place.toml beside them.
 """
 
 import hashlib
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,9 +32,8 @@ from models.training.strain import strain
 
 COHORT = 900  # of simulated people whom no network was trained on
 SLICES = 3
-PENALTY = 0.003  # of squared costs
-MOST_REFUSED = 0.5  # percent of plain validation people that lie above the limit
-MOST_WITHHELD = 2.5  # the same of the limit for a decision
+PENALTY = 0.0005  # of squared costs
+MOST_WITHHELD = 2.5  # percent of plain validation people whose decision is withheld
 Statistics = dict[str, float]
 
 
@@ -70,7 +70,7 @@ def fit_rule(
 ) -> Rule:
     """The rule that tells people from negatives; its limits come from validation people, plain ones first."""
     norms = _costs(_typical(people), people, negatives)
-    most, sure = _limits(norms, validation, negatives)
+    most, sure = _limits(norms, validation)
     return Rule(norms, most, sure, statement)
 
 
@@ -160,22 +160,15 @@ def _short(norms: dict[str, Norm], item: Statistics) -> list[float]:
     return [shortfall(item[name], norm) for name, norm in norms.items()]
 
 
-def _limits(
-    norms: dict[str, Norm], validation: Sequence[Statistics], negatives: Sequence[Statistics]
-) -> tuple[float, float]:
+def _limits(norms: dict[str, Norm], validation: Sequence[Statistics]) -> tuple[float, float]:
     """The points that are too many, and those that are too many for a decision.
 
-    The first lie halfway between the 95th percentile of people, plain and strained, and the lowest 5 % of
-    negatives, but never below those of ``MOST_REFUSED`` percent of the plain ones; the second are those of
-    ``MOST_WITHHELD`` percent of the plain ones, and never above the first.
+    No plain validation person is refused, and ``MOST_WITHHELD`` percent of them get no decision.
     """
     cost = np.array([norm.cost for norm in norms.values()])
-    points = np.array([np.dot(cost, _short(norms, item)) for item in validation])
-    plain = points[: len(points) // 2]
-    low = np.percentile([np.dot(cost, _short(norms, item)) for item in negatives], 5)
-    most = max(np.percentile(plain, 100 - MOST_REFUSED), (np.percentile(points, 95) + low) / 2)
-    sure = min(np.percentile(plain, 100 - MOST_WITHHELD), most)
-    return round(float(most), 4), round(float(sure), 4)
+    points = [np.dot(cost, _short(norms, item)) for item in validation[: len(validation) // 2]]
+    most, sure = max(points), np.percentile(points, 100 - MOST_WITHHELD)
+    return math.ceil(1e4 * most) / 1e4, round(float(sure), 4)
 
 
 def _toml(rule: Rule) -> str:

@@ -53,7 +53,7 @@ def of_texture(view: View, layers: Layers) -> dict[str, float]:
     return {
         **_likeness(texture, muscle),
         **_grain(texture),
-        **_structure(view, texture, muscle),
+        **_structure(view, texture),
         "each_sure": _least(layers.confidence),
         "seamless": _seamless(view),
         "fading": _fading(view),
@@ -115,9 +115,8 @@ def _grain(texture: Texture) -> dict[str, float]:
     }
 
 
-def _structure(view: View, texture: Texture, muscle: Mask) -> dict[str, float]:
+def _structure(view: View, texture: Texture) -> dict[str, float]:
     """What there is above the size of speckle, and how layers differ in it."""
-    strands = _moment(texture.coarse[texture.inside], 3)
     spreads, held = [], []
     for layer in range(1, MUSCLE + 1):
         here = texture.inside & (view.labels == layer)
@@ -127,22 +126,11 @@ def _structure(view: View, texture: Texture, muscle: Mask) -> dict[str, float]:
     known = len(held) >= LEAST_LAYERS
     differing = float(np.std(spreads)) if known else math.nan
     return {
-        "structured": _share(texture, texture.inside, LEAST_PIXELS),
-        "muscle_structured": _share(texture, muscle, LEAST_IN_MUSCLE),
-        "stranded": strands,
-        "calm": -strands,
+        "calm": -_moment(texture.coarse[texture.inside], 3),
         "grain_differs": differing,
         "grain_agrees": -differing,
         "structure_differs": math.log(float(np.std(held)) + 1e-3) if known else math.nan,
     }
-
-
-def _share(texture: Texture, where: Mask, least: int) -> float:
-    """Log of the variance of what is coarse over that of what is fine."""
-    if np.count_nonzero(where) <= least:
-        return math.nan
-    fine = max(float(texture.fine[where].var()), 1e-6)
-    return math.log(float(texture.coarse[where].var()) / fine + 1e-3)
 
 
 def _correlation(one: Array, other: Array, both: Mask) -> float:
@@ -181,7 +169,7 @@ def _seamless(view: View) -> float:
     count = both.sum(1)
     mean = np.where(both, step, 0).sum(1) / np.maximum(count, 1)
     found = [
-        math.log((np.percentile(steps[known], 98) + 0.1) / (np.median(steps[known]) + 0.1))
+        math.log((steps[known].max() + 0.1) / (np.median(steps[known]) + 0.1))
         for steps, known in zip(mean, count > 0.3 * both.shape[1], strict=True)
         if np.count_nonzero(known) >= LEAST_COLUMNS
     ]
