@@ -1,4 +1,4 @@
-"""Fit the gate of models/layer/place.py: what is typical of lumbar scans, and what a shortfall costs.
+"""Fit the gate of models/layer/place: what is typical of lumbar scans, and what a shortfall costs.
 
 Typical values come from simulated training people, plain and strained; costs from a logistic regression
 against made negatives, with costs of zero or more; both limits of points from simulated validation people.
@@ -33,6 +33,7 @@ from models.training.strain import strain
 COHORT = 900  # of simulated people whom no network was trained on
 SLICES = 3
 PENALTY = 0.0005  # of squared costs
+ROOM = 1.1  # of points: other people than those of validation must pass as well
 MOST_WITHHELD = 2.5  # percent of plain validation people whose decision is withheld
 Statistics = dict[str, float]
 
@@ -163,11 +164,12 @@ def _short(norms: dict[str, Norm], item: Statistics) -> list[float]:
 def _limits(norms: dict[str, Norm], validation: Sequence[Statistics]) -> tuple[float, float]:
     """The points that are too many, and those that are too many for a decision.
 
-    No plain validation person is refused, and ``MOST_WITHHELD`` percent of them get no decision.
+    The first are ``ROOM`` times the most of any plain validation person, the second those that
+    ``MOST_WITHHELD`` percent of plain validation people exceed.
     """
     cost = np.array([norm.cost for norm in norms.values()])
     points = [np.dot(cost, _short(norms, item)) for item in validation[: len(validation) // 2]]
-    most, sure = max(points), np.percentile(points, 100 - MOST_WITHHELD)
+    most, sure = ROOM * max(points), np.percentile(points, 100 - MOST_WITHHELD)
     return math.ceil(1e4 * most) / 1e4, round(float(sure), 4)
 
 

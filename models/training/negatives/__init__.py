@@ -1,6 +1,6 @@
 """Negatives: made scans that show no lumbar layers. None is taken from a patient.
 
-They teach the gate of models/layer/place.py what to refuse: noise with and without bright bands, gel, air
+They teach the gate of models/layer/place what to refuse: noise with and without bright bands, gel, air
 and organs, screens, patterns and pictures, and lumbar phantoms turned, flipped or cut to pieces.
 """
 
