@@ -104,6 +104,30 @@ OPTIONAL = [
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
 ]
+TRIAL = (
+    (
+        [keyword for keyword in PATIENT if "ClinicalTrial" in keyword],
+        ("ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName"),
+    ),
+    (
+        [keyword for keyword in STUDY if "ClinicalTrial" in keyword and "Center" not in keyword],
+        ("ClinicalTrialTimePointID",),
+    ),
+)
+"""Modules that need not be there (PS3.3 C.7.1.3, C.7.2.3), and what is Type 2 in them where they are."""
+
+CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
+NEEDED = {
+    "OtherPatientIDsSequence": ("PatientID", "TypeOfPatientID"),
+    "DeidentificationMethodCodeSequence": CODE,
+    "OtherClinicalTrialProtocolIDsSequence": (
+        "ClinicalTrialProtocolID",
+        "IssuerOfClinicalTrialProtocolID",
+    ),
+    "ConsentForClinicalTrialUseSequence": ("ConsentForDistributionFlag",),
+}
+"""What an item is nothing without (Type 1)."""
+
 EQUIPMENT = [
     "Manufacturer",
     "ManufacturerModelName",
@@ -147,6 +171,10 @@ def clean_header(source: Dataset) -> Dataset:
             cleaned = _clean(source.get(keyword), keyword)
             if cleaned or keyword in REQUIRED:
                 setattr(result, keyword, cleaned)
+        for module, required in TRIAL:
+            if any(keyword in result for keyword in module):
+                for keyword in set(required) - set(result.dir()):
+                    setattr(result, keyword, "")
     return result
 
 
@@ -170,7 +198,10 @@ def _clean(value: Any, keyword: str) -> Any:
     if value is None:
         return ""
     if dictionary_VR(keyword) == "SQ":
-        return [item for item in map(_clean_item, value) if len(item)]
+        items = (_clean_item(item, keyword) for item in value)
+        return [
+            item for item in items if len(item) and set(NEEDED.get(keyword, ())) <= set(item.dir())
+        ]
     if _is_exact(keyword) and keyword not in MULTIPLE:
         return identifier(value, keyword)
     values = list(value) if isinstance(value, MultiValue) else [value]
@@ -187,7 +218,7 @@ def _is_exact(keyword: str) -> bool:
     return keyword.endswith(EXACT) and dictionary_VR(keyword) != "UI"
 
 
-def _clean_item(item: Dataset) -> Dataset:
+def _clean_item(item: Dataset, sequence: str) -> Dataset:
     """What of an item is known and valid; nothing where its identifier cannot be carried."""
     result = Dataset()
     for element in item:
@@ -198,6 +229,8 @@ def _clean_item(item: Dataset) -> Dataset:
                 setattr(result, keyword, cleaned)
             elif _is_exact(keyword) and element.value:
                 return Dataset()
+    if sequence == "OtherPatientIDsSequence" and "TypeOfPatientID" not in result:
+        result.TypeOfPatientID = "TEXT"  # neither RFID nor a bar code is said
     return result
 
 
