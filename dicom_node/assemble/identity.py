@@ -69,10 +69,14 @@ def shared_header(
 
 
 def one_patient(
-    study_uid: str, instances: Sequence[StoredInstance], sources: Sequence[Source]
+    study_uid: str,
+    instances: Sequence[StoredInstance],
+    sources: Sequence[Source],
+    delivered: Sequence[StoredInstance] = (),
 ) -> tuple[str, ...]:
     """Make sure that all instances of a study name one patient; returns what is odd, a sentence each.
 
+    ``delivered`` are reports that an archive has: they name the same one.
     Raises SeveralPatients, or UnusableIdentifier where a Patient ID cannot be carried exactly. No sentence
     holds patient data. PS3.3 A.1.2: a study is one patient's.
     """
@@ -81,6 +85,8 @@ def one_patient(
     for header in _headers(instances, sources, (*PATIENT, *STUDY, *SPOKEN)):
         persons[person_of(header)] += 1
         unusable.update(_unusable(header))
+    for header in _headers(delivered, (), PERSON):
+        persons[person_of(header)] += 0
     for person in persons:
         if person.fault:
             raise UnusableIdentifier(
@@ -123,9 +129,12 @@ def person_in(instance: StoredInstance, sources: Sequence[Source]) -> Person | N
 
 
 def _mixed(persons: Counter[Person], found: Comparison) -> str:
-    counts = _listed([str(count) for count in sorted(persons.values(), reverse=True)])
+    counts = [f"{count} instances" for count in sorted(persons.values(), reverse=True) if count]
+    if len(counts) < len(persons):
+        counts.append("a report that was delivered")
+    parties = _listed(counts)
     return (
-        f"the study is of more than one patient: {counts} instances differ in {_listed(found.apart)}; "
+        f"the study is of more than one patient: {parties} differ in {_listed(found.apart)}; "
         "no results were made"
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.charset import python_encoding
+from pydicom.charset import convert_encodings, python_encoding
 from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
@@ -70,7 +70,7 @@ def _declare(dataset: Dataset, terms: list[str]) -> None:
 
 def _decode_by(dataset: Dataset, terms: list[str]) -> None:
     implicit, little = dataset.original_encoding
-    dataset.set_original_encoding(implicit, little, terms)
+    dataset.set_original_encoding(implicit, little, convert_encodings(terms))
     for item in _items(dataset):
         if "SpecificCharacterSet" not in item:
             _decode_by(item, terms)

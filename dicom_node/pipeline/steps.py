@@ -116,7 +116,7 @@ class Steps:
         try:
             self._all_here(study_uid, generation)
             if delivered := self._delivered(study_uid, generation, local):
-                one_patient(study_uid, [*instances, *delivered], self._settings.sources)
+                one_patient(study_uid, instances, self._settings.sources, delivered)
             study = assemble_study(
                 study_uid, generation, instances, self._settings.sources, largest_bytes
             )
