@@ -1,6 +1,7 @@
 """Never the wrong person: a study is one patient's, identifiers are carried exactly, text as it is meant."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -343,3 +344,38 @@ def test_a_corrected_patient_is_accepted_by_one_command(
     assert former.isdisjoint(json.dumps(report.to_json_dict()).split('"'))
     with pytest.raises(NodeError, match="nothing to accept"):
         jobs.accept_patient(node.settings, study_uid)
+
+
+FIELD = Path(os.environ.get("DICOM_NODE_TEST_DATA", ""), "field")
+MIXED = "the study is of more than one patient"
+CARRIED: dict[str, dict[str, str]] = {
+    "01a_korean_iso2022_149": {"PatientName": "Hong^Gildong=洪^吉洞=홍^길동"},
+    "01c_korean_undeclared": {"PatientName": ""},
+    "02b_persian_zwnj_utf8": {"PatientName": "رضایی^علی\u200cرضا"},  # noqa: RUF001
+    "03b_cjk_ext_h_utf8": {"PatientName": "Li^Ming=李^\U000313500明"},
+    "61_deidentified_trial": {"ClinicalTrialTimePointID": "T2", "PatientIdentityRemoved": "YES"},
+    "62_timezone": {"TimezoneOffsetFromUTC": "-0500"},
+    "63_long_accession_request": {"AccessionNumber": "", "IssuerOfPatientID": "HOSP"},
+}
+REFUSED = {
+    "35b_late_with_corrected_patient": f"{MIXED}: 8 instances and 4 instances differ in Patient ID",
+    "40_pid_backslash": "the Patient ID holds a backslash",
+    "42_two_loops_two_patients": f"{MIXED}: 1 instances and 1 instances differ in Patient ID",
+}
+needs_field = pytest.mark.skipif(not FIELD.is_dir(), reason="DICOM_NODE_TEST_DATA is not set")
+
+
+@needs_field
+@pytest.mark.parametrize("name", CARRIED)
+def test_what_came_from_the_field_is_carried(name: str, tmp_path: Path) -> None:
+    _, made = made_of(tuple(sorted(FIELD.joinpath(name).glob("*.dcm"))), tmp_path / "out")
+    for item in made:
+        assert {key: str(item[key].value) for key in CARRIED[name]} == CARRIED[name]
+
+
+@needs_field
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_came_from_the_field_is_refused(name: str, tmp_path: Path) -> None:
+    study, made = run(tuple(sorted(FIELD.joinpath(name).glob("*.dcm"))), tmp_path / "out")
+    assert study["reasons"][0].startswith(REFUSED[name])
+    assert made["answer"].PatientID == ""
