@@ -73,7 +73,7 @@ SERVICES = (
     ModalityWorklistInformationFind,
 )
 
-REASONS = {3: "abstract syntax not supported", 4: "no supported transfer syntax"}
+REASONS = {1: "role refused", 3: "abstract syntax not supported", 4: "no supported transfer syntax"}
 """Result of a rejected context, PS3.8 table 9-18."""
 
 

@@ -58,8 +58,8 @@ class Opening:
         if self._has_begun and len(part) < wanted:
             self.break_off(f"it was closed after {len(part)} of {wanted} bytes")
         elif not self._has_begun and part:  # nothing: a probe of the port, as of a health check
+            self._has_begun = True
             self._begin(bytes(part))
-        self._has_begun = True
 
     def _begin(self, header: bytes) -> None:
         if len(header) == HEADER_BYTES and header[0] == REQUEST:

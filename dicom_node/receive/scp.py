@@ -141,8 +141,8 @@ class Receiver:
 
     def _listen(self, listener: socket.socket | None) -> DoorServer:
         entity = AE(self._settings.node.ae_title)
-        private = self._settings.receive.private_sop_classes
-        entity.supported_contexts = supported_contexts(private)
+        contexts = Prepared(supported_contexts(self._settings.receive.private_sop_classes))
+        entity.supported_contexts = contexts
         entity.maximum_pdu_size = MAXIMUM_PDU_BYTES
         limits = self._settings.receive.limits
         entity.maximum_associations = limits.associations
@@ -176,7 +176,7 @@ class Receiver:
         )
         server.networks = rules.networks
         server.limits = limits
-        server.contexts = Prepared(server.contexts)
+        server.contexts = contexts  # its own copies have lost their roles
         return server
 
     def _listen_web(self) -> Guarded | None:

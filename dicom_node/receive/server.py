@@ -48,7 +48,8 @@ class HardSocket(transport.AssociationSocket):
         try:
             part = self._fill(nr_bytes)
         except OSError as error:
-            self.opening.break_off(str(error))
+            late = isinstance(error, TimeoutError)
+            self.opening.break_off("PDU not completed in time" if late else str(error))
             raise
         self.opening.take(part, nr_bytes)
         return part
@@ -65,7 +66,7 @@ class HardSocket(transport.AssociationSocket):
                 while got < nr_bytes:
                     left = end - time.monotonic()
                     if left <= 0:
-                        raise TimeoutError("PDU not completed in time")
+                        raise TimeoutError
                     connection.settimeout(left)
                     count = connection.recv_into(view[got:])
                     if not count:

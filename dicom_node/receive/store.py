@@ -17,7 +17,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from dicom_node.errors import InvalidIdentifier, Mismatch, Unreadable
 from dicom_node.files.content import transfer_syntax_of
 
-UID_PATTERN = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
+UID_PATTERN = re.compile(r"\d+(\.\d+)*", re.ASCII)
+"""Scanners in use write components with a leading zero, which the standard forbids; other archives take them."""
+
 HEADER_TAGS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
 EQUIPMENT_TAGS = ("Manufacturer", "ManufacturerModelName", "StationName", "SeriesDescription")
 SHAPE_TAGS = ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames")
@@ -49,7 +51,10 @@ class Header:
 
 
 def is_uid(text: str) -> bool:
-    """Whether a text is a UID, PS3.5 section 9.1."""
+    """Whether a text can stand for a UID: digits and dots, at most 64 (PS3.5 section 9.1).
+
+    Components with a leading zero are taken: it is never a path, and is carried as it came.
+    """
     return len(text) <= 64 and UID_PATTERN.fullmatch(text) is not None
 
 
