@@ -18,7 +18,7 @@ from dicom_node.errors import InvalidIdentifier, Mismatch, Unreadable
 from dicom_node.files.content import transfer_syntax_of
 
 UID_PATTERN = re.compile(r"\d+(\.\d+)*", re.ASCII)
-"""Scanners in use write components with a leading zero, which the standard forbids; other archives take them."""
+"""Scanners write components with a leading zero, which the standard forbids; other archives take them."""
 
 HEADER_TAGS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
 EQUIPMENT_TAGS = ("Manufacturer", "ManufacturerModelName", "StationName", "SeriesDescription")
