@@ -39,6 +39,10 @@ class SettingsError(NodeError):
     """A setting is unknown, of the wrong type or out of range."""
 
 
+class MalformedRequest(NodeError):
+    """A request for an association cannot be decoded (PS3.8 section 9.3.2)."""
+
+
 class Refused(NodeError):
     """An instance is not taken; ``status`` is the C-STORE status the sender gets."""
 
