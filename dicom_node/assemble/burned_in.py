@@ -17,9 +17,9 @@ def burned_in(
 ) -> str:
     """yes, no or unknown (Burned In Annotation, PS3.3 C.7.6.1), of the pixels inside the tissue regions.
 
-    ``inside`` bool (slice, row, column) is where tissue may be, all else is shown black; ``writing`` bool (row,
-    column) is where lines of letters were found. Letters inside are a yes whatever the scanner says. Beyond
-    that the scanner's word counts, unless a trusted region leaves out what it speaks of.
+    ``inside`` bool (slice, row, column) is where tissue may be, all else is shown black; ``writing`` bool
+    (row, column) is where lines of letters were found. Letters inside are a yes whatever the scanner says.
+    Beyond that the scanner's word counts, unless a trusted region leaves out what it speaks of.
     """
     said = {str(header.get("BurnedInAnnotation") or "").strip().upper() for header in headers}
     seen = np.asarray(inside.any(axis=0))

@@ -16,12 +16,14 @@ STILL, STILL_LOSSY = 3.0, 16.0
 """Gray levels by which a letter may vary over the frames; compression mixes it with tissue."""
 LEAST_CONTRAST = 10.0
 """Gray levels between a stroke and what lies around it."""
-FROZEN_CONTRAST = 40.0
-"""The same where all of the picture stands still, so that only sharp and even strokes are told from speckle."""
+STILLER, LEAST_FRAMES = 0.25, 8
+"""A letter also varies by this share of what lies around it at most, over this many frames and more."""
 FROZEN_SHARE = 0.3
-"""Of the pixels that are not black: more stand still in a frozen film."""
-EVEN = 2.0
-"""Gray levels between neighboring pixels of one stroke in a frozen film."""
+"""Of the pixels that are not black: more stand still in a frozen film, where stillness tells nothing."""
+LOOKED_AT = 16
+"""Frames that are looked at each by itself, for letters that do not stand in all of them."""
+EVEN, EVEN_CONTRAST = 0.5, 40.0
+"""Gray levels between neighboring pixels of one stroke in one frame, and between it and what lies around."""
 BLACK = 4.0
 MOVING, LEAST_MOVING = 12.0, 0.3
 """Gray levels by which speckle varies, and the share of the pixels around a letter that must."""
@@ -33,7 +35,7 @@ SHARP, LEAST_SHARP = 10.0, 0.6
 SHARP_WHITE = 40.0
 """The same of letters as bright as the picture is anywhere: saturated tissue ends less abruptly."""
 AROUND = 11
-"""Pixels across which the background of a stroke is looked for: wider than a stroke, narrower than a letter."""
+"""Pixels across which the background is looked for: wider than a stroke, narrower than a letter."""
 LEAST_SIZE, MOST_SIZE = 4, 48
 """Height of a letter in pixels."""
 LEAST_PIXELS = 4
@@ -70,47 +72,55 @@ def find_writing(
     """
     found = np.zeros(gray.shape[1:], np.bool_)
     level = gray.mean(axis=0)
-    for strokes in _strokes(gray, level, is_lossy):
+    for strokes in _still_strokes(gray, level, is_lossy):
         found |= _lines(strokes, level) | _lines(strokes.T, level.T).T
+    for position in np.unique(np.linspace(0, len(gray) - 1, LOOKED_AT).astype(int)):
+        frame = gray[position]
+        strokes = _even_strokes(frame)
+        found |= _lines(strokes, frame, EVEN) | _lines(strokes.T, frame.T, EVEN).T
     painted = np.asarray(colored.all(axis=0))
     even = np.zeros_like(level)
     return found | _lines(painted, even) | _lines(painted.T, even.T).T
 
 
-def _strokes(
+def _still_strokes(
     gray: NDArray[np.float32], level: NDArray[np.float32], is_lossy: bool
 ) -> tuple[NDArray[np.bool_], ...]:
     """Still pixels that are brighter, or darker, than what lies around them, or amid what moves."""
     low, high = gray.min(axis=0), gray.max(axis=0)
-    still = high - low <= (STILL_LOSSY if is_lossy else STILL)
+    change = high - low
     seen = high > BLACK
-    contrast = LEAST_CONTRAST
-    if np.count_nonzero(still & seen) > FROZEN_SHARE * max(1, np.count_nonzero(seen)):
-        still &= _even(low)
-        contrast = FROZEN_CONTRAST
+    still = change <= (STILL_LOSSY if is_lossy else STILL)
+    if np.mean(still[seen] if seen.any() else 0.0) > FROZEN_SHARE:
+        return ()
+    if len(gray) >= LEAST_FRAMES:
+        still |= change <= STILLER * ndimage.median_filter(change, AROUND, mode="nearest")
     background = ndimage.median_filter(level, AROUND, mode="nearest")
     least = MOVING_LOSSY if is_lossy else MOVING
-    moving = ndimage.uniform_filter((high - low >= least).astype(np.float32), AROUND)
+    moving = ndimage.uniform_filter((change >= least).astype(np.float32), AROUND)
     return (
-        still & (level >= background + contrast),
-        still & (level <= background - contrast),
+        still & (level >= background + LEAST_CONTRAST),
+        still & (level <= background - LEAST_CONTRAST),
         still & seen & (moving >= LEAST_MOVING),
     )
 
 
-def _even(level: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where at least three of the eight neighbors are as bright: a stroke, and no grain of speckle."""
-    padded = np.pad(level, 1, constant_values=-np.inf)
-    rows, columns = level.shape
-    alike = sum(
-        (np.abs(padded[r : r + rows, c : c + columns] - level) <= EVEN).astype(np.uint8)
-        for r in range(3)
-        for c in range(3)
-    )
-    return np.asarray(alike >= 4)  # three and the pixel itself
+def _even_strokes(frame: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Bright pixels of one frame with two neighbors as bright: strokes, and no grains of speckle."""
+    background = ndimage.uniform_filter(frame, AROUND, mode="nearest")
+    padded = np.pad(frame, 1, constant_values=-np.inf)
+    rows, columns = frame.shape
+    alike = np.zeros(frame.shape, np.uint8)
+    for row in range(3):
+        for column in range(3):
+            beside = padded[row : row + rows, column : column + columns]
+            alike += np.abs(beside - frame) <= EVEN
+    return np.asarray((alike > 2) & (frame >= background + EVEN_CONTRAST))
 
 
-def _lines(strokes: NDArray[np.bool_], level: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _lines(
+    strokes: NDArray[np.bool_], level: NDArray[np.float32], alike: float = ALIKE
+) -> NDArray[np.bool_]:
     """The strokes that are letters of a line from left to right."""
     parts, _ = ndimage.label(strokes, np.ones((3, 3)))
     letters = [
@@ -118,7 +128,7 @@ def _lines(strokes: NDArray[np.bool_], level: NDArray[np.float32]) -> NDArray[np
         for number, box in enumerate(ndimage.find_objects(parts), start=1)
         if (letter := _letter(parts, level, number, box))
     ]
-    kept = [letter.number for line in _joined(letters) for letter in line]
+    kept = [letter.number for line in _joined(letters, alike) for letter in line]
     return np.asarray(np.isin(parts, kept)) if kept else np.zeros_like(strokes)
 
 
@@ -148,12 +158,12 @@ def _letter(
     return _Letter(rows.start, rows.stop, columns.start, columns.stop, number, ink)
 
 
-def _joined(letters: list[_Letter]) -> list[list[_Letter]]:
+def _joined(letters: list[_Letter], alike: float) -> list[list[_Letter]]:
     """Lines of enough letters that follow one another at one height."""
     lines: list[list[_Letter]] = []
     for letter in sorted(letters, key=lambda item: item.left):
         for line in lines:
-            if _follows(letter, line[-1]):
+            if abs(letter.level - line[-1].level) <= alike and _follows(letter, line[-1]):
                 line.append(letter)
                 break
         else:
@@ -166,7 +176,6 @@ def _follows(letter: _Letter, last: _Letter) -> bool:
     shared = min(letter.bottom, last.bottom) - max(letter.top, last.top)
     gap = letter.left - last.right
     alike = min(letter.height, last.height) * 2 >= height
-    alike = alike and abs(letter.level - last.level) <= ALIKE
     return alike and shared * 2 >= height and -height <= gap <= MOST_GAP * height
 
 

@@ -93,8 +93,9 @@ _DOCUMENT = {
     "PredecessorDocumentsSequence": f"{SOMETIMES}it replaces a report that was delivered: that one",
 }
 SAID = (
-    "YES where lines of letters were found in what is shown; else NO where a calibrated tissue region smaller "
-    "than the screen bounds it, unless the source says YES and no letters were found outside; else the source's"
+    "YES where lines of letters were found in what is shown; else NO where a calibrated tissue region "
+    "smaller than the screen bounds it, unless the source says YES and no letters were found outside; else "
+    "the source's"
 )
 SIDE = f"{SOMETIMES}the side is known: L, R, B"
 BURNED_IN: Sources = MappingProxyType(
@@ -125,8 +126,9 @@ SPECIFIC: Mapping[str, Sources] = MappingProxyType(
             **_MULTIFRAME,
             **_STORED,
             "SegmentationType": "BINARY, or LABELMAP where `seg` says so",
-            "SegmentSequence": "the segments below: label, codes, side of the region (CID 244), algorithm (name, version, weights, "
-            "settings), AUTOMATIC, color, Tracking ID and UID (those of the report)",
+            "SegmentSequence": "the segments below: label, codes, side of the region (CID 244), "
+            "algorithm (name, version, weights, settings), AUTOMATIC, color, Tracking ID and UID (those of the "
+            "report)",
             "SegmentsOverlap": f"{SOMETIMES}BINARY: NO",
             "CodingSchemeIdentificationSequence": f"{SOMETIMES}a private scheme is used",
             "PixelPaddingValue": f"{SOMETIMES}LABELMAP: 0",
@@ -205,7 +207,7 @@ GROUPS = (
     ("SEG, PM", "frame", "FrameContentSequence", "index of the dimensions"),
     ("SEG, PM", "frame", "DerivationImageSequence", "source frames, B-mode first; purpose 121322"),
     ("SEG", "frame", "SegmentIdentificationSequence", "segment; not in a label map"),
-    ("PM", "shared", "FrameAnatomySequence", "lumbar region with its side; laterality L, R, B, or U where it is not known"),
+    ("PM", "shared", "FrameAnatomySequence", "lumbar region with its side; laterality L, R, B; U: not known"),
     ("PM", "shared", "FrameVOILUTSequence", "the whole range"),
     ("PM", "shared", "PixelValueTransformationSequence", "identity"),
     ("PM", "shared", "ParametricMapFrameTypeSequence", "as Image Type"),

@@ -17,8 +17,8 @@ PICTURES = ("page", "document", "companion")
 SHOWN = {
     "yes": "text that is burned into the source images, such as a name, may be readable in pages, PDF and "
     "companion images: their BurnedInAnnotation is YES",
-    "unknown": "the source images do not say whether text is burned into them, and no tissue region leaves it "
-    "out: pages and companion images do not say so either, and a PDF says YES",
+    "unknown": "the source images do not say whether text is burned into them, and no tissue region leaves "
+    "it out: pages and companion images do not say so either, and a PDF says YES",
     "no": "",
 }
 
