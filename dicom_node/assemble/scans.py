@@ -18,7 +18,7 @@ from dicom_node.assemble.overlay import grown
 from dicom_node.assemble.pixels import Gray, decode_gray
 from dicom_node.assemble.placement import Placed
 from dicom_node.assemble.regions import beside_fan
-from dicom_node.assemble.writing import find_writing
+from dicom_node.assemble.writing import Writing, find_writing
 from dicom_node.errors import StudyError, TooLarge, UnsupportedPixels
 from dicom_node.settings import Color
 from dicom_node.settings import Source as Declaration
@@ -48,7 +48,7 @@ class _Ground:
     colored: NDArray[np.bool_]
     inside: NDArray[np.bool_]
     marks: Marks
-    writing: NDArray[np.bool_]
+    writing: Writing
     bar: NDArray[np.bool_]
     dual: Dual | None
     scaled: str

@@ -63,16 +63,23 @@ class _Letter:
         return self.bottom - self.top
 
 
-def find_writing(
-    gray: NDArray[np.float32], colored: NDArray[np.bool_], is_lossy: bool
-) -> NDArray[np.bool_]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Writing:
+    """Letters, bool (row, column); ``is_frozen``: the film stands still, so that small ones may be missed."""
+
+    letters: NDArray[np.bool_]
+    is_frozen: bool
+
+
+def find_writing(gray: NDArray[np.float32], colored: NDArray[np.bool_], is_lossy: bool) -> Writing:
     """Lines of letters, bool (row, column), in ``gray`` 0-255 and ``colored`` (slice, row, column).
 
     Lines run across or along the picture. Letters may be brighter or darker than what they stand on.
     """
     found = np.zeros(gray.shape[1:], np.bool_)
     level = gray.mean(axis=0)
-    for strokes in _still_strokes(gray, level, is_lossy):
+    still = _still_strokes(gray, level, is_lossy)
+    for strokes in still:
         found |= _lines(strokes, level) | _lines(strokes.T, level.T).T
     for position in np.unique(np.linspace(0, len(gray) - 1, LOOKED_AT).astype(int)):
         frame = gray[position]
@@ -80,13 +87,17 @@ def find_writing(
         found |= _lines(strokes, frame, EVEN) | _lines(strokes.T, frame.T, EVEN).T
     painted = np.asarray(colored.all(axis=0))
     even = np.zeros_like(level)
-    return found | _lines(painted, even) | _lines(painted.T, even.T).T
+    found |= _lines(painted, even) | _lines(painted.T, even.T).T
+    return Writing(found, not still)
 
 
 def _still_strokes(
     gray: NDArray[np.float32], level: NDArray[np.float32], is_lossy: bool
 ) -> tuple[NDArray[np.bool_], ...]:
-    """Still pixels that are brighter, or darker, than what lies around them, or amid what moves."""
+    """Still pixels that are brighter, or darker, than what lies around them, or amid what moves.
+
+    None of them in a frozen film.
+    """
     low, high = gray.min(axis=0), gray.max(axis=0)
     change = high - low
     seen = high > BLACK

@@ -127,8 +127,8 @@ SPECIFIC: Mapping[str, Sources] = MappingProxyType(
             **_STORED,
             "SegmentationType": "BINARY, or LABELMAP where `seg` says so",
             "SegmentSequence": "the segments below: label, codes, side of the region (CID 244), "
-            "algorithm (name, version, weights, settings), AUTOMATIC, color, Tracking ID and UID (those of the "
-            "report)",
+            "algorithm (name, version, weights, settings), AUTOMATIC, color, Tracking ID and UID (those of "
+            "the report)",
             "SegmentsOverlap": f"{SOMETIMES}BINARY: NO",
             "CodingSchemeIdentificationSequence": f"{SOMETIMES}a private scheme is used",
             "PixelPaddingValue": f"{SOMETIMES}LABELMAP: 0",
