@@ -14,6 +14,7 @@ from dicom_node.settings import Destination
 from tests.conftest import peer
 from tests.report_phantom import Request, make_case
 from tests.report_reading import by_kind
+from tests.test_report_peers import convert
 from tests.test_sides import laterality, make_study, modifier, series
 
 WANTED = (
@@ -182,8 +183,8 @@ def test_dciodvfy_finds_no_error(left: Case, kind: str) -> None:
 @pytest.mark.peer
 def test_dcmqi_reads_the_side_of_each_segment(left: Case, tmp_path: Path) -> None:
     path = by_kind(left.written)["segmentation"].path
-    command = [peer("segimage2itkimage"), "--inputDICOM", path, "--outputDirectory", tmp_path]
-    subprocess.run(command, capture_output=True, check=True)
+    done = convert("segimage2itkimage", path, tmp_path)
+    assert done.returncode == 0, done.stderr
     (meta,) = tmp_path.glob("*.json")
     segments = json.loads(meta.read_text(encoding="utf-8"))["segmentAttributes"]
     sides = [each["AnatomicRegionModifierSequence"]["CodeValue"] for (each,) in segments]
