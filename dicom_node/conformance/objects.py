@@ -91,11 +91,23 @@ _DOCUMENT = {
     "CodingSchemeIdentificationSequence": "the private schemes that it uses",
     "PredecessorDocumentsSequence": f"{SOMETIMES}it replaces a report that was delivered: that one",
 }
+SAID = (
+    "YES where lines of letters were found in what is shown; else NO where a calibrated tissue region "
+    "smaller than the screen bounds it, unless the source says YES and no letters were found outside; else "
+    "the source's"
+)
+SIDE = f"{SOMETIMES}the side is known: L, R, B"
+BURNED_IN: Sources = MappingProxyType(
+    {"ImageLaterality": SIDE, "RecognizableVisualFeatures": f"{GIVEN}: the source's"}
+)
+"""Of objects that show the tissue."""
+
 _REFERRED = {
     "BodyPartExamined": "LSPINE",
     "DerivationDescription": "what was done, in words",
     "PatientOrientation": "empty",
-    "BurnedInAnnotation": "NO",
+    **BURNED_IN,
+    "BurnedInAnnotation": f"{SOMETIMES}it is known: {SAID}",
     "SourceImageSequence": "the source instances; a companion's own frame",
     "ImageType": "DERIVED, SECONDARY",
     "Rows": "by the drawing, or by the grid of square pixels",
@@ -113,11 +125,13 @@ SPECIFIC: Mapping[str, Sources] = MappingProxyType(
             **_MULTIFRAME,
             **_STORED,
             "SegmentationType": "BINARY, or LABELMAP where `seg` says so",
-            "SegmentSequence": "the segments below: label, codes, algorithm (name, version, weights, "
-            "settings), AUTOMATIC, color, Tracking ID and UID (those of the report)",
+            "SegmentSequence": "the segments below: label, codes, side of the region (CID 244), "
+            "algorithm (name, version, weights, settings), AUTOMATIC, color, Tracking ID and UID (those of "
+            "the report)",
             "SegmentsOverlap": f"{SOMETIMES}BINARY: NO",
             "CodingSchemeIdentificationSequence": f"{SOMETIMES}a private scheme is used",
             "PixelPaddingValue": f"{SOMETIMES}LABELMAP: 0",
+            "ImageLaterality": SIDE,
             "PixelData": "the masks",
         },
         "map": {
@@ -149,7 +163,8 @@ SPECIFIC: Mapping[str, Sources] = MappingProxyType(
         "document": {
             "ConversionType": "WSD",
             "AcquisitionDateTime": "empty",
-            "BurnedInAnnotation": "NO",
+            **BURNED_IN,
+            "BurnedInAnnotation": f"{SAID}; YES where neither is known",
             "ConceptNameCodeSequence": "empty",
             "DocumentTitle": "name of the analysis, research use only",
             "SourceInstanceSequence": "the source instances",
@@ -191,7 +206,7 @@ GROUPS = (
     ("SEG, PM", "frame", "FrameContentSequence", "index of the dimensions"),
     ("SEG, PM", "frame", "DerivationImageSequence", "source frames, B-mode first; purpose 121322"),
     ("SEG", "frame", "SegmentIdentificationSequence", "segment; not in a label map"),
-    ("PM", "shared", "FrameAnatomySequence", "lumbar region, laterality U"),
+    ("PM", "shared", "FrameAnatomySequence", "lumbar region with its side; laterality L, R, B; U: not known"),
     ("PM", "shared", "FrameVOILUTSequence", "the whole range"),
     ("PM", "shared", "PixelValueTransformationSequence", "identity"),
     ("PM", "shared", "ParametricMapFrameTypeSequence", "as Image Type"),

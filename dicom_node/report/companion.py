@@ -18,8 +18,10 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, UltrasoundImag
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ReportError
+from dicom_node.report.burned_in import say_burned_in
 from dicom_node.report.equipment import pin_times
 from dicom_node.report.header import CHARACTER_SET, EQUIPMENT, carry_identity, clean_header
+from dicom_node.report.laterality import set_image_laterality
 from dicom_node.report.origin import Origin
 from dicom_node.report.proxy import place
 from dicom_node.report.references import known_class, source_items
@@ -100,7 +102,8 @@ def build_companion(origin: Origin, pixels: NDArray[np.uint8], position: int) ->
     result.ContentDate, result.ContentTime = origin.identity.date, origin.identity.time
     result.ImageType = ["DERIVED", "SECONDARY"]
     result.BodyPartExamined = "LSPINE"
-    result.BurnedInAnnotation = "NO"
+    say_burned_in(result, origin)
+    set_image_laterality(result, origin.acquisition.scan)
     result.PatientOrientation = ""
     result.DerivationDescription = "Resampled to square pixels, black outside the tissue."
     result.SourceImageSequence = source_items(origin, position)

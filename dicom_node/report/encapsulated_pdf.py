@@ -4,8 +4,10 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import EncapsulatedPDFStorage
 
+from dicom_node.report.burned_in import say_burned_in
 from dicom_node.report.equipment import pin_times
 from dicom_node.report.header import CHARACTER_SET, carry_identity
+from dicom_node.report.laterality import set_image_laterality
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import instance_item, unique_headers
 
@@ -35,7 +37,8 @@ def build_document(origin: Origin, document: bytes) -> Dataset:
     result.ConversionType = "WSD"
     result.ContentDate, result.ContentTime = origin.identity.date, origin.identity.time
     result.AcquisitionDateTime = ""
-    result.BurnedInAnnotation = "NO"
+    say_burned_in(result, origin, required=True)
+    set_image_laterality(result, origin.acquisition.scan)
     result.DocumentTitle = f"{origin.name} analysis. Research use only."[:64]
     result.ConceptNameCodeSequence = []
     result.SourceInstanceSequence = [instance_item(header) for header in unique_headers(origin)]

@@ -17,6 +17,7 @@ from dicom_node.errors import ReportError
 from dicom_node.report import concepts
 from dicom_node.report.concepts import concept
 from dicom_node.report.identity import describe_settings
+from dicom_node.report.laterality import side_code
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import known_class
 from dicom_node.report.regions import (
@@ -168,7 +169,9 @@ def _described(origin: Origin, segment: Segment) -> dict[str, Any]:
     return {
         "finding_type": concept(segment.type),
         "finding_category": concept(segment.category),
-        "finding_sites": [sr.FindingSite(concept(segment.site))],
+        "finding_sites": [
+            sr.FindingSite(concept(segment.site), laterality=side_code(origin.acquisition.scan))
+        ],
         "algorithm_id": algorithm(origin),
     }
 

@@ -11,6 +11,7 @@ from pydicom.sr.codedict import codes
 
 from dicom_node.errors import ReportError
 from dicom_node.report import concepts
+from dicom_node.report.cautions import side_caution
 from dicom_node.report.concepts import concept, declare_schemes, segment_concept
 from dicom_node.report.equipment import MANUFACTURER, pin_times
 from dicom_node.report.groups import classification_group, scan_group, segment_groups
@@ -110,6 +111,8 @@ def _statements(origin: Origin) -> list[sr.ContentItem]:
         sr.TextContentItem(name=concepts.FLAG, value=flag.sentence, relationship_type=contains)
         for flag in origin.findings.flags
     ]
+    if caution := side_caution(origin.acquisition.scan):
+        items.append(sr.TextContentItem(concepts.FLAG, caution, contains))
     return items
 
 

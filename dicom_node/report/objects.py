@@ -13,7 +13,7 @@ from pydicom.uid import UID
 
 from dicom_node.errors import NotConformant
 from dicom_node.report import concepts
-from dicom_node.report.cautions import cautions_of
+from dicom_node.report.cautions import cautions_for, cautions_of
 from dicom_node.report.check import Known, Outgoing, judge
 from dicom_node.report.companion import (
     build_companion,
@@ -41,7 +41,7 @@ class Written:
 
     due      names of the destinations that are to get it.
     verdict  why it may not leave the node; "" where it may.
-    cautions  which viewers will not show it rightly.
+    cautions  which viewers will not show it rightly, and what to know of the images it was made of.
     """
 
     kind: str
@@ -167,7 +167,7 @@ class _Desk:
             hashlib.sha256(path.read_bytes()).hexdigest(),
             due,
             verdict,
-            cautions_of(dataset),
+            (*cautions_for(piece.kind, origin.acquisition.scan), *cautions_of(dataset)),
         )
 
     def _known(self) -> Known:

@@ -12,6 +12,7 @@ from pydicom.sr.coding import Code as Concept
 
 from dicom_node.report.concepts import NO_UNITS, concept, declare_schemes
 from dicom_node.report.equipment import pin_times
+from dicom_node.report.laterality import LETTERS, UNPAIRED, add_side, side_of
 from dicom_node.report.origin import Origin
 from dicom_node.report.proxy import proxy_source
 from dicom_node.report.references import refer_to_sources
@@ -124,10 +125,13 @@ def ascend(dataset: Dataset) -> None:
 
 
 def _name_anatomy(dataset: Dataset, origin: Origin) -> None:
-    """Body part and frame anatomy (PS3.3 C.7.6.16.2.8): readers refuse a map without them."""
+    """Body part, frame anatomy (PS3.3 C.7.6.16.2.8), side: readers refuse a map without the first two."""
+    scan = origin.acquisition.scan
     dataset.BodyPartExamined = "LSPINE"
     anatomy = Dataset()
-    anatomy.FrameLaterality = "U"
+    anatomy.FrameLaterality = LETTERS.get(side_of(scan), UNPAIRED)
     site = origin.findings.segmentation.segments[0].site
-    anatomy.AnatomicRegionSequence = [CodedConcept.from_code(concept(site))]
+    region = CodedConcept.from_code(concept(site))
+    add_side(region, scan)
+    anatomy.AnatomicRegionSequence = [region]
     dataset.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]

@@ -6,9 +6,11 @@ from highdicom.sc import SCImage
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from dicom_node.report.burned_in import say_burned_in
 from dicom_node.report.concepts import declare_schemes
 from dicom_node.report.equipment import pin_times
 from dicom_node.report.header import carry_identity
+from dicom_node.report.laterality import set_image_laterality
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import instance_item, unique_headers
 
@@ -39,7 +41,8 @@ def build_page(origin: Origin, pixels: NDArray[np.uint8], number: int) -> SCImag
     page.PatientOrientation = ""
     page.ImageType = ["DERIVED", "SECONDARY"]
     page.BodyPartExamined = "LSPINE"
-    page.BurnedInAnnotation = "NO"
+    say_burned_in(page, origin)
+    set_image_laterality(page, origin.acquisition.scan)
     date, time = origin.identity.date, origin.identity.time
     page.ContentDate, page.ContentTime = date, time
     page.DateOfSecondaryCapture, page.TimeOfSecondaryCapture = date, time

@@ -7,6 +7,7 @@ import re
 import warnings
 
 import highdicom as hd
+from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from dicom_node.errors import ReportError
@@ -14,6 +15,7 @@ from dicom_node.report.concepts import concept, declare_schemes
 from dicom_node.report.equipment import MANUFACTURER, pin_times
 from dicom_node.report.even_length import even_out
 from dicom_node.report.identity import describe_settings
+from dicom_node.report.laterality import add_side, set_image_laterality
 from dicom_node.report.origin import Origin
 from dicom_node.report.proxy import proxy_source
 from dicom_node.report.references import refer_to_sources
@@ -43,11 +45,22 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
             **origin.constructor("segmentation", 9000 + 10 * origin.number + 1),
         )
     refer_to_sources(result, origin)
+    _name_side(result, origin)
     if origin.form.seg == "binary" and origin.form.encoding != "j2k":
         even_out(result)
     pin_times(result, origin.identity)
     declare_schemes(result)
     return result
+
+
+def _name_side(dataset: Dataset, origin: Origin) -> None:
+    """The side of the image, and of the anatomic region of every segment."""
+    scan = origin.acquisition.scan
+    set_image_laterality(dataset, scan)
+    for segment in dataset.SegmentSequence:
+        # An item that stands for the background of a label map has no region.
+        for region in segment.get("AnatomicRegionSequence") or ():
+            add_side(region, scan)
 
 
 def _check_size(origin: Origin) -> None:

@@ -16,8 +16,10 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from dicom_node.report.cautions import side_caution
 from dicom_node.report.form import PAGES
 from dicom_node.report.identity import SOFTWARE
+from dicom_node.report.laterality import side_of
 from dicom_node.report.picture import (
     FAINT,
     INK,
@@ -75,7 +77,7 @@ def _page(scan: Scan, name: str, number: int) -> Figure:
     figure.text(RIGHT, 0.9725, f"page {number} of {PAGES}", va="center", ha="right", color=PAPER)
     title = f"{name.capitalize()} analysis"
     figure.text(LEFT, 0.915, title, fontsize=13, color=INK, weight="bold")
-    told = [scan.facts.get(key, "").lower() for key in ("side", "level", "view")]
+    told = [side_of(scan), *(scan.facts.get(key, "").lower() for key in ("level", "view"))]
     figure.text(RIGHT, 0.915, ", ".join(filter(None, told)), ha="right", fontsize=10, color=SOFT)
     figure.text(LEFT, 0.014, _geometry(scan), fontsize=8, color=SOFT)
     figure.text(RIGHT, 0.014, SOFTWARE, ha="right", fontsize=8, color=SOFT)
@@ -203,7 +205,7 @@ def _numbers(scan: Scan, findings: Findings, name: str) -> Figure:
         text = "No thickness was measured in millimeters."
         figure.text(LEFT, 0.86, text, fontsize=11, color=INK)
     _table(figure, findings)
-    _caveats(figure, findings)
+    _caveats(figure, scan, findings)
     return figure
 
 
@@ -258,11 +260,11 @@ def _head(column: Column) -> str:
     return textwrap.fill(f"{column.name}{unit}", longest + 2)
 
 
-def _caveats(figure: Figure, findings: Findings) -> None:
+def _caveats(figure: Figure, scan: Scan, findings: Findings) -> None:
     """Every reason to distrust, in full, as small as it must be to be complete."""
     lines: list[str] = []
-    for flag in findings.flags:
-        lines += textwrap.wrap(flag.sentence, 66, initial_indent="- ", subsequent_indent="  ")
+    for sentence in filter(None, (side_caution(scan), *(flag.sentence for flag in findings.flags))):
+        lines += textwrap.wrap(sentence, 66, initial_indent="- ", subsequent_indent="  ")
     if not lines:
         lines = ["none was found by the program"]
     size = 8.0 if len(lines) <= 20 else 6.5
