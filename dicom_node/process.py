@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
 from rich.console import Console
 from rich.markup import escape
 
 from dicom_node.analyze import analyze_study, load_analyses
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.identity import own_results, shared_header
-from dicom_node.assemble.instances import MALFORMED
 from dicom_node.errors import PatientsDiffer, StudyError
+from dicom_node.headers import MALFORMED, read_header
 from dicom_node.reasons import OTHER_PATIENT
 from dicom_node.report import write_answer, write_objects
 from dicom_node.report.page import write_page
@@ -120,7 +119,7 @@ def _identify(path: Path) -> tuple[StoredInstance, str]:
     """The instance in a file, and its study; a UID that is not there is empty."""
     check_inflated(path)
     keywords = ["SOPInstanceUID", "SOPClassUID", "StudyInstanceUID"]
-    header = dcmread(path, stop_before_pixels=True, specific_tags=keywords)
+    header = read_header(path, keywords)
     sop_instance_uid, sop_class_uid, study_uid = (str(header.get(key, "")) for key in keywords)
     return StoredInstance(sop_instance_uid, sop_class_uid, path.resolve()), study_uid
 

@@ -3,9 +3,9 @@
 import warnings
 from collections.abc import Iterator, Sequence
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
-from dicom_node.assemble.instances import MALFORMED
+from dicom_node.headers import MALFORMED, read_header
 from dicom_node.study import PROGRAM, StoredInstance, check_inflated
 
 # Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1), as far as results carry them on.
@@ -89,4 +89,4 @@ def _headers(
 def _read(instance: StoredInstance, keywords: Sequence[str]) -> Dataset:
     """Some attributes. Raises what is MALFORMED."""
     check_inflated(instance.path)
-    return dcmread(instance.path, stop_before_pixels=True, specific_tags=list(keywords))
+    return read_header(instance.path, keywords)

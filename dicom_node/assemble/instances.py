@@ -1,7 +1,5 @@
 """From stored files to ultrasound images with readable headers, and a reason for every file that is none."""
 
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,32 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import NotUltrasound, StudyError, TooLarge, UnsupportedPixels
+from dicom_node.headers import MALFORMED, read_header
 from dicom_node.study import StoredInstance, Unused
 
-# What pydicom, its decoders and Python raise on malformed data. Nothing broader: a fault of ours must show.
-MALFORMED = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    InvalidDicomError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 MAX_FRAMES = 65_535
 # Lossless codes shrink an echo by three, lossy ones by fifty; what shrinks by more than this holds no image.
 MAX_EXPANSION = 1000
@@ -128,7 +108,7 @@ def _image(study_uid: str, stored: StoredInstance, largest_bytes: int) -> Instan
         # Its size cannot be bounded before it is inflated, and no scanner sends it.
         name = DeflatedExplicitVRLittleEndian.name
         raise UnsupportedPixels(study_uid, f"transfer syntax {name} is not taken")
-    header = dcmread(stored.path, stop_before_pixels=True)
+    header = read_header(stored.path)
     if str(header.get("SOPInstanceUID") or "") != stored.sop_instance_uid:
         # A damaged file can "read" as an empty data set, so the UID proves that reading worked.
         raise UnsupportedPixels(study_uid, "the file does not hold this instance: damaged or empty")
@@ -159,8 +139,8 @@ def _check_size(study_uid: str, instance: Instance, largest_bytes: int) -> None:
         if bits // 8 > MAX_EXPANSION * file_bytes:
             raise TooLarge(study_uid, f"{size} out of a file of {file_bytes} bytes is no image")
         return
-    if header.PhotometricInterpretation == "YBR_FULL_422":
-        bits = bits * 2 // 3
+    if int(header.SamplesPerPixel) == 3:
+        bits = bits * 2 // 3  # the least there may be: of YBR_FULL_422, whatever the header says
     if bits // 8 > file_bytes:
         raise UnsupportedPixels(
             study_uid, "pixel data are cut off: the file is shorter than its image"
