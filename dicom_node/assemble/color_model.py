@@ -3,16 +3,19 @@
 Ultrasound is mostly gray. Gray is three equal planes in RGB, and two chroma planes at 128 in YBR_FULL (PS3.3
 C.7.6.3.1.2), so that gray of one model is an impossible or a strong color in the other:
 
-- gray of YBR: both chroma planes within 8 of 128, the first plane more than 40 away from it. As RGB this
+- gray of YBR: both chroma planes within 8 of 128, the first plane more than 24 away from it. As RGB this
   is a teal or a red on which the echo would be drawn in red.
 - gray of RGB: planes within 16 of one another and two of them at least 56 away from 128. As YBR this is
   beyond what any RGB gives.
 - impossible as YBR: beyond the RGB cube by more than 40. Halved chroma and lossy codes leave some at the
   edges of colors, dark RGB has nothing else.
 
-A frame is YBR when 5% of it is gray of YBR, 20 times what is impossible; it is RGB when 5% is gray of RGB,
-20 times what is gray of YBR. Any other frame tells nothing: it is what the other frames of its kind are, or
-what its header says.
+A frame is RGB when 2% of it is gray of RGB, twice what is gray of YBR, or when half of it has planes within
+16 of one another that are not at 128. A frame is YBR when 2% of it is gray of YBR, ten times what is gray of
+RGB or impossible as YBR, and when it has what neither a teal background nor a tint in RGB has: the first
+plane varies in a tenth of these pixels, and twice as many have their chroma there as have it around there
+(9 to 24 from 128). Any other frame tells nothing: it is what the other frames of its series are that are
+declared alike, or what its header says.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,12 +35,16 @@ SAMPLES = 1 << 16
 """Pixels of a frame that are looked at, about."""
 NEUTRAL = 128
 MOST_CHROMA = 8
-LEAST_FROM_NEUTRAL = 40
+LEAST_FROM_NEUTRAL = 24
 MOST_SPREAD = 16
 LEAST_IMPOSSIBLE_CHROMA = 56
 BEYOND = 40
-LEAST_SHARE = 0.05
-TIMES = 20
+MOST_AROUND = 24
+LEAST_SHARE = 0.02
+MOSTLY = 0.5
+MOST_AGAINST = 0.1
+CONCENTRATED = 2
+LEAST_VARIED = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +87,7 @@ class ColorModel:
             if found and kind.model and found != kind.model:
                 raise UnsupportedPixels(
                     self.study_uid,
-                    f"the header says {frame.declared}, but some frames are RGB and others YBR",
+                    f"the pixels are declared as {frame.declared}, but some frames are RGB and others YBR",
                 )
             kind.model = kind.model or found
             if kind.model is None:
@@ -98,7 +105,7 @@ class ColorModel:
         for frame in frames:
             if model != frame.said:
                 self.note = (
-                    f"the header says {frame.declared}, but the pixels are {model}: read as such"
+                    f"the pixels are declared as {frame.declared}, but are {model}: read as such"
                 )
             is_rgb = model == "RGB"
             yield (
@@ -114,13 +121,21 @@ def told(planes: NDArray[np.uint8]) -> Model | None:
     first, chroma = pixels[..., 0], pixels[..., 1:] - NEUTRAL
     largest = np.abs(chroma).max(axis=-1)
     in_ybr = (largest <= MOST_CHROMA) & (np.abs(first - NEUTRAL) > LEAST_FROM_NEUTRAL)
-    in_rgb = (spread_of(pixels) <= MOST_SPREAD) & (
-        np.abs(chroma).min(axis=-1) >= LEAST_IMPOSSIBLE_CHROMA
-    )
-    of_ybr, of_rgb = float(in_ybr.mean()), float(in_rgb.mean())
-    if of_ybr >= LEAST_SHARE and of_ybr >= TIMES * float(_impossible(first, chroma).mean()):
-        return "YBR"
-    return "RGB" if of_rgb >= LEAST_SHARE and of_rgb >= TIMES * of_ybr else None
+    spread = spread_of(pixels)
+    in_rgb = (spread <= MOST_SPREAD) & (np.abs(chroma).min(axis=-1) >= LEAST_IMPOSSIBLE_CHROMA)
+    around = np.count_nonzero((largest > MOST_CHROMA) & (largest <= MOST_AROUND))
+    of_ybr, of_rgb = np.count_nonzero(in_ybr), np.count_nonzero(in_rgb)
+    least = LEAST_SHARE * first.size
+    equal = np.count_nonzero((spread <= MOST_SPREAD) & (largest > MOST_CHROMA))
+    if (of_rgb >= least and of_rgb >= CONCENTRATED * of_ybr) or equal >= MOSTLY * first.size:
+        return "RGB"
+    against = np.count_nonzero(in_rgb | _impossible(first, chroma))
+    is_many = of_ybr >= least and of_ybr >= CONCENTRATED * around and of_ybr > 0
+    if not is_many or against > MOST_AGAINST * of_ybr:
+        return None
+    levels = first[in_ybr]
+    varied = np.abs(levels - np.median(levels)) >= 2
+    return "YBR" if varied.mean() >= LEAST_VARIED else None
 
 
 def _impossible(first: NDArray[np.int16], chroma: NDArray[np.int16]) -> NDArray[np.bool_]:

@@ -20,6 +20,22 @@ MAX_FRAMES = 65_535
 MAX_EXPANSION = 1000
 
 
+# Type 1 of every image (PS3.3 C.7.3.1, C.7.6.3).
+REQUIRED = (
+    "SeriesInstanceUID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+)
+WHOLE_NUMBERS = ("NumberOfFrames", "SeriesNumber", "InstanceNumber")
+
+
+class NotNumbers(ValueError):
+    """A header value that must be numbers is none; the text names the attribute and quotes nothing."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
     """One ultrasound image instance: where it is stored, and its data set without pixels."""
@@ -64,13 +80,16 @@ class Frame:
         return header.get(keyword)
 
     def numbers(self, group: str, keyword: str, count: int) -> NDArray[np.float64] | None:
-        """The same as that many finite numbers; None when absent, ValueError when something else."""
-        value = self.value(group, keyword)
-        if value is None or value == "" or len(value) == 0:
-            return None
-        array = np.array([float(item) for item in value])
+        """The same as that many finite numbers; None when absent, NotNumbers when something else."""
+        try:
+            value = self.value(group, keyword)
+            if value is None or value == "" or len(value) == 0:
+                return None
+            array = np.array([float(item) for item in value])
+        except (TypeError, ValueError):
+            array = np.zeros(0)
         if array.shape != (count,) or not np.isfinite(array).all():
-            raise ValueError(f"{keyword} is not {count} finite numbers")
+            raise NotNumbers(f"{keyword} is not {count} numbers")
         return array
 
 
@@ -98,6 +117,8 @@ def malformed(study_uid: str, what: str) -> Iterator[None]:
     """
     try:
         yield
+    except NotNumbers as error:
+        raise UnsupportedPixels(study_uid, f"{what}: {error}") from None
     except MALFORMED as error:
         raise UnsupportedPixels(study_uid, f"{what} ({type(error).__name__})") from None
 
@@ -119,10 +140,22 @@ def _image(study_uid: str, stored: StoredInstance, largest_bytes: int) -> Instan
         raise NotUltrasound(study_uid, f"no image: {kind}")
     if header.get("Modality") != "US" and not header.get("SequenceOfUltrasoundRegions"):
         raise NotUltrasound(study_uid, f"no ultrasound: {kind}")
+    if missing := [keyword for keyword in REQUIRED if header.get(keyword) in (None, "")]:
+        raise UnsupportedPixels(
+            study_uid, f"the scanner left out what every image must have: {', '.join(missing)}"
+        )
+    for keyword in WHOLE_NUMBERS:
+        _check_whole(header, keyword)
     instance = Instance(stored, header)
-    _ = instance.sort_key  # raises here, where the instance is known, if a number is none
     _check_size(study_uid, instance, largest_bytes)
     return instance
+
+
+def _check_whole(header: Dataset, keyword: str) -> None:
+    try:
+        int(header.get(keyword) or 0)
+    except (TypeError, ValueError, OverflowError):
+        raise NotNumbers(f"{keyword} is not a whole number") from None
 
 
 def _check_size(study_uid: str, instance: Instance, largest_bytes: int) -> None:

@@ -184,6 +184,7 @@ def _encapsulated(instance: Instance) -> Iterator[tuple[NDArray, str]]:
     plugin, _ = DECODERS[syntax]
     options = as_pixel_options(header, number_of_frames=1, pixel_keyword="PixelData")
     options.pop("extended_offsets", None)
+    options.setdefault("planar_configuration", 0)  # code streams order their planes by themselves
     for code in codes(instance.stored.path, header, instance.frame_count):
         if syntax != uid.RLELossless and size(code) != (header.Rows, header.Columns):
             raise ValueError("compressed at another size than the header says")
