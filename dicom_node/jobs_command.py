@@ -1,0 +1,67 @@
+"""dicom-node jobs: what became of each study, and what a person does about it.
+
+Beside the package and not in it: the door stays light, and what ``jobs`` imports is not.
+"""
+
+from pathlib import Path
+
+import typer
+
+from dicom_node.options import AsJson, Config, StudyUid
+from dicom_node.settings import Settings, load
+from dicom_node.show import print_done, print_job, print_json, print_list
+
+app = typer.Typer(
+    help="What became of each study: list, show, retry, cancel.", no_args_is_help=True
+)
+
+
+@app.command("list")
+def list_jobs(config: Config = None, as_json: AsJson = False) -> None:
+    """One line per study, the newest first."""
+    from dicom_node import jobs
+
+    found = jobs.list_jobs(load(config))
+    (print_json if as_json else print_list)(found)
+
+
+@app.command()
+def show(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
+    """All that is known of one study: stages, seconds, destinations, the reason of a failure."""
+    from dicom_node import jobs
+    from dicom_node.lookup import log_name
+
+    settings, study = _named(config, study)
+    found = jobs.show_job(settings, study)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"in the log   {log_name(settings, study)}\n")
+        for job in found:
+            print_job(job)
+
+
+@app.command()
+def retry(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
+    """Run a failed study again from the stage where it failed."""
+    from dicom_node import jobs
+
+    settings, study = _named(config, study)
+    print_done(jobs.retry_job(settings, study), study, as_json)
+
+
+@app.command()
+def cancel(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
+    """Stop the work on a study; what was received is kept."""
+    from dicom_node import jobs
+
+    settings, study = _named(config, study)
+    print_done(jobs.cancel_job(settings, study), study, as_json)
+
+
+def _named(config: Path | None, study: str) -> tuple[Settings, str]:
+    """The settings, and the UID of a study of which the log's hash may have been given."""
+    from dicom_node.lookup import study_named
+
+    settings = load(config)
+    return settings, study_named(settings, study)
