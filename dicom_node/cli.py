@@ -18,7 +18,7 @@ from rich.table import Table
 from dicom_node import __version__
 from dicom_node.access.command import app as access
 from dicom_node.errors import NodeError, SettingsError
-from dicom_node.jobs_command import app as jobs
+from dicom_node.jobs_cli import app as jobs
 from dicom_node.options import Analysis, Config, OtherWeights
 from dicom_node.orders import EvaluationOrder, PhantomOrder, spread
 from dicom_node.send import send

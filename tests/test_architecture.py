@@ -187,7 +187,7 @@ def test_the_readme_draws_the_real_tree() -> None:
 def test_the_readme_names_every_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = []
-    for module, prefix in (("cli", ""), ("jobs_command", "jobs ")):
+    for module, prefix in (("cli", ""), ("jobs_cli", "jobs ")):
         source = (ROOT / "dicom_node" / f"{module}.py").read_text(encoding="utf-8")
         pattern = r'^@app\.command\((?:"(\w+)")?\)\n(?:@\w+\n)*def (\w+)'
         found = re.findall(pattern, source, flags=re.MULTILINE)
