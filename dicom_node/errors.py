@@ -20,7 +20,8 @@ NodeError
  |   |- NotConformant        it was written, and did not pass its check     a dead letter
  |   |- PatientsDiffer       the instances of a study name several patients
  |- DeliveryError            a destination did not take the results
-     |- Unreachable          retried                 |- Busy         retried (0xA7xx)
+     |- Unreachable          retried                 |- Busy         retried (0xA7xx, 0x0110, 0x0213)
+     |- Rejected             retried: an administrator mends it
      |- Declined             a dead letter (0xA9xx, 0xCxxx)
 
 Statuses: PS3.4 table B.2-1. Each error keeps the UIDs of what it is about; none holds patient data.
@@ -210,12 +211,13 @@ class NotConformant(ReportError):
 
 
 class DeliveryError(NodeError):
-    """A destination did not take the results."""
+    """A destination did not take the results; ``cause`` is one of the words of ``deliver.causes``."""
 
-    def __init__(self, destination: str, reason: str) -> None:
+    def __init__(self, destination: str, reason: str, cause: str = "") -> None:
         super().__init__(destination, reason)
         self.destination = destination
         self.reason = reason
+        self.cause = cause
 
     def __str__(self) -> str:
         return f"destination {self.destination}: {self.reason}"
@@ -226,7 +228,11 @@ class Unreachable(DeliveryError):
 
 
 class Busy(DeliveryError):
-    """The destination is out of resources (0xA7xx)."""
+    """The destination does not take it now (0xA7xx, 0x0110, 0x0213, transient rejection)."""
+
+
+class Rejected(DeliveryError):
+    """The destination rejects our associations (permanent), until an administrator mends it."""
 
 
 class Declined(DeliveryError):
