@@ -4,12 +4,13 @@ Beside the package and not in it: the door stays light, and what ``jobs`` import
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from dicom_node.options import AsJson, Config, StudyUid
+from dicom_node.options import STUDY, AsJson, Config, StudyUid
 from dicom_node.settings import Settings, load
-from dicom_node.show import print_done, print_job, print_json, print_list
+from dicom_node.show import print_done, print_job, print_json, print_list, print_resent
 
 app = typer.Typer(
     help="What became of each study: list, show, retry, cancel.", no_args_is_help=True
@@ -42,12 +43,33 @@ def show(study: StudyUid, config: Config = None, as_json: AsJson = False) -> Non
 
 
 @app.command()
-def retry(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
-    """Run a failed study again from the stage where it failed."""
+def retry(
+    study: Annotated[str, STUDY] = "",
+    destination: Annotated[
+        str,
+        typer.Option(help="Only to this destination, and what waits for it as well: at once."),
+    ] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="With --destination: of all studies.")
+    ] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a failed study again from the stage where it failed; or send what waits for a destination."""
     from dicom_node import jobs
 
+    if every and (study or not destination):
+        raise typer.BadParameter("--all goes with --destination, and without a study")
+    if not every and not study:
+        raise typer.BadParameter("name a STUDY, or --destination NAME --all")
+    if every:
+        print_resent(jobs.retry_destination(load(config), destination), as_json)
+        return
     settings, study = _named(config, study)
-    print_done(jobs.retry_job(settings, study), study, as_json)
+    if destination:
+        print_resent(jobs.retry_destination(settings, destination, study), as_json)
+    else:
+        print_done(jobs.retry_job(settings, study), study, as_json)
 
 
 @app.command()

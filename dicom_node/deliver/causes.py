@@ -56,7 +56,8 @@ class Call:
 
 
 def unresolved(call: Call, error: OSError) -> Cause:
-    sentence = f"{call.where} cannot be resolved: {error.strerror}; correct the host, or see to the name server"
+    advice = "correct the host, or see to the name server"
+    sentence = f"{call.where} cannot be resolved: {error.strerror}; {advice}"
     return Cause(UNRESOLVED, sentence)
 
 

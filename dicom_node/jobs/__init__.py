@@ -6,6 +6,7 @@ Facts come from the index, progress from DBOS. A job is one generation of a stud
 from dicom_node import index
 from dicom_node.errors import NodeError
 from dicom_node.jobs.memory import Memory
+from dicom_node.jobs.resending import Resent, retry_destination
 from dicom_node.jobs.states import FAILED, NOTHING, Delivery, Job, latest_of, said_by, state_of
 from dicom_node.settings import Settings
 
@@ -14,8 +15,10 @@ __all__ = [
     "Delivery",
     "Job",
     "Memory",
+    "Resent",
     "cancel_job",
     "list_jobs",
+    "retry_destination",
     "retry_job",
     "show_job",
     "state_of",
