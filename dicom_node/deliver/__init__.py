@@ -230,15 +230,18 @@ def _echo(association: Association, destination: Destination) -> None:
 def accepted_by(
     destination: Destination, calling_ae: str, contexts: Sequence[PresentationContext]
 ) -> tuple[tuple[str, str], ...]:
-    """Propose presentation contexts, send nothing: (abstract, transfer syntax) of those that are accepted.
+    """Propose presentation contexts, and C-ECHO where that is accepted: (abstract, transfer syntax) of each.
 
     Raises Unreachable, Busy, Rejected, Declined.
     """
     with associate(destination, calling_ae, list(contexts)) as association:
-        return tuple(
+        accepted = tuple(
             (str(each.abstract_syntax), str(each.transfer_syntax[0]))
             for each in association.accepted_contexts
         )
+        if causes.VERIFICATION in dict(accepted):
+            _echo(association, destination)
+        return accepted
 
 
 def _describe(path: Path) -> _Outgoing:

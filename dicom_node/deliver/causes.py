@@ -12,7 +12,7 @@ from typing import Any
 
 from pynetdicom import AE, build_context
 
-from dicom_node.access.tls import PROBE_SECONDS, handshake_failure
+from dicom_node.access.tls import PROBE_SECONDS, handshake_failure, said
 from dicom_node.settings import Destination
 
 UNRESOLVED, REFUSED, UNREACHED = "host unresolved", "connection refused", "host unreachable"
@@ -68,21 +68,27 @@ def of_connection(call: Call, secured: Any) -> Cause:
     except socket.gaierror as error:
         return unresolved(call, error)
     except OSError as error:
-        return of_error(call.where, error)
+        cause = of_error(error)
+        return Cause(cause.word, f"{_none(call.where)}: {cause.sentence}")
     if secured and (mistrust := of_handshake(call, secured)):
         return mistrust
     return Cause(BROKEN, f"{_none(call.where)}, though it takes connections now; see its log")
 
 
-def of_error(where: str, error: OSError) -> Cause:
-    """Why a TCP connection to somewhere failed."""
+def of_error(error: OSError) -> Cause:
+    """Why a TCP connection to somewhere failed; of any kind of server."""
+    if isinstance(error, socket.gaierror):
+        advice = "correct the host, or see to the name server"
+        return Cause(UNRESOLVED, f"its host cannot be resolved: {error.strerror}; {advice}")
     if isinstance(error, ConnectionRefusedError):
         advice = "nothing listens there: start it, or correct host and port"
-        return Cause(REFUSED, f"{_none(where)}: connection refused; {advice}")
+        return Cause(REFUSED, f"connection refused; {advice}")
+    if isinstance(error, ssl.SSLError):
+        return Cause(TLS, f"TLS: {said(error)}; does it speak TLS, and do certificates fit?")
     is_late = isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT
     what = "no answer from that address" if is_late else str(error.strerror or error)
     advice = "is the machine on and the host right, and does a firewall let us through?"
-    return Cause(UNREACHED, f"{_none(where)}: {what}; {advice}")
+    return Cause(UNREACHED, f"{what}; {advice}")
 
 
 def of_handshake(call: Call, secured: tuple[ssl.SSLContext, str]) -> Cause | None:

@@ -126,4 +126,4 @@ def _reject(event: Event, refusal: Refusal) -> None:
 
 
 def _log(event: str, peer: str, reason: str, **more: str) -> None:
-    LOGGER.info(event, extra={"fields": {**more, "peer": peer, "reason": reason}})
+    LOGGER.warning(event, extra={"fields": {**more, "peer": peer, "reason": reason}})

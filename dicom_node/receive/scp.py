@@ -202,7 +202,8 @@ class Receiver:
             try:
                 work()
             except (*index.DATABASE_AWAY, OSError) as error:
-                _log("housekeeping failed", reason=type(error).__name__)
+                fields = {"reason": type(error).__name__}
+                LOGGER.warning("housekeeping failed", extra={"fields": fields})
                 self._stopping.wait(AFTER_FAILURE_SECONDS)
 
     def _keep_house(self) -> None:
@@ -237,7 +238,7 @@ def _on_rejected(event: Event) -> None:
     ASSOCIATIONS.labels("rejected", reason).inc()
     peer = audit.Peer(who["calling_ae"], who["peer"])
     audit.node_not_authenticated(peer, event.assoc.ae.ae_title, reason)
-    _log("association rejected", **who, reason=reason)
+    LOGGER.warning("association rejected", extra={"fields": {**who, "reason": reason}})
 
 
 def _on_c_find(event: Event) -> Iterator[tuple[int, None]]:
