@@ -40,6 +40,7 @@ __all__ = [
     "DIMSE_SECONDS",
     "DUPLICATE",
     "MAXIMUM_PDU_BYTES",
+    "MOST_SILENT",
     "NETWORK_SECONDS",
     "NOT_SUPPORTED",
     "REPORT_SECONDS",
