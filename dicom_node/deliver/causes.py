@@ -133,7 +133,7 @@ def rejected(call: Call, answer: Any) -> Cause:
         return Cause(BUSY, sentence)
     advice = {
         CALLED: f"{call.where} is not called {call.called_ae}; correct ae_title, or its own title",
-        CALLING: f"{call.where} does not know {call.calling_ae}; enter it there as one that may send",
+        CALLING: f"{call.where} does not know {call.calling_ae}; enter it there with our address",
     }.get(word or "", f"enter {call.calling_ae} there; is it called {call.called_ae}?")
     return Cause(word or REJECTED, f"{sentence}; {advice}")
 

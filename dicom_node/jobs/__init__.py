@@ -63,7 +63,11 @@ def retry_job(settings: Settings, study_uid: str) -> str:
             return f"study {study_uid}: analyzed again, as generation {newest + 1}"
         if not stopped:
             outcome = outcome or state_of(mine)[0]
-            raise NodeError(f"study {study_uid} is {outcome}; nothing of it has failed")
+            waiting = [run.destination for run in mine if run.status.status == "DELAYED"]
+            now = "".join(
+                f"; --destination {name} sends now what waits" for name in waiting if name
+            )
+            raise NodeError(f"study {study_uid} is {outcome}; nothing of it has failed{now}")
         for run in stopped:
             if run.word == "deliver":
                 memory.deliver_anew(run)
