@@ -188,12 +188,12 @@ def test_the_readme_draws_the_real_tree() -> None:
 
 def test_the_readme_names_every_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    source = (ROOT / "dicom_node" / "cli.py").read_text(encoding="utf-8")
-    commands = re.findall(r"^@app\.command\(\)\ndef (\w+)", source, flags=re.MULTILINE)
-    commands += [
-        f"jobs {name}"
-        for name in re.findall(r'^@jobs\.command\("(\w+)"\)', source, flags=re.MULTILINE)
-    ]
+    commands = []
+    for module, prefix in (("cli", ""), ("jobs_cli", "jobs ")):
+        source = (ROOT / "dicom_node" / f"{module}.py").read_text(encoding="utf-8")
+        pattern = r'^@app\.command\((?:"(\w+)")?\)\n(?:@\w+\n)*def (\w+)'
+        found = re.findall(pattern, source, flags=re.MULTILINE)
+        commands += [f"{prefix}{named or function}" for named, function in found]
     assert len(commands) >= 12
     missing = [name for name in commands if f"dicom-node {name}" not in text]
     assert missing == []

@@ -191,7 +191,10 @@ def _initiator() -> Iterator[tuple[str, object]]:
     yield "silence on an association", f"{deliver.NETWORK_SECONDS} s"
     yield "answer to a C-STORE within", f"{deliver.DIMSE_SECONDS} s"
     first, longest = workflows.FIRST_PAUSE_SECONDS, workflows.LONGEST_PAUSE_SECONDS
-    yield "pause between attempts", f"{first:g} s, growing to {longest:g} s"
+    yield (
+        "pause between attempts",
+        f"{first:g} s, growing to {longest:g} s; anew once something was acknowledged",
+    )
     yield "given up after", f"{workflows.GIVE_UP_SECONDS / 3600:g} hours"
     yield "storage commitment: connection, answer within", _commitment_seconds()
     attempts = commitment.ATTEMPTS

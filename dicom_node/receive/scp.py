@@ -204,7 +204,8 @@ class Receiver:
             try:
                 work()
             except (*index.DATABASE_AWAY, OSError) as error:
-                _log("housekeeping failed", reason=type(error).__name__)
+                fields = {"reason": type(error).__name__}
+                LOGGER.warning("housekeeping failed", extra={"fields": fields})
                 self._stopping.wait(AFTER_FAILURE_SECONDS)
 
     def _keep_house(self) -> None:
