@@ -27,6 +27,7 @@ from dicom_node.report.header import CHARACTER_SET, clean_header
 from dicom_node.report.identity import SOFTWARE, Identity, pinned_moment
 from dicom_node.report.objects import Written, in_class
 from dicom_node.report.text_report import code_item
+from dicom_node.report.tree import separate
 from dicom_node.settings import Destination
 from dicom_node.study import Ground, Unanalyzed
 
@@ -94,6 +95,7 @@ def build_answer(unanalyzed: Unanalyzed, form: Form) -> sr.Comprehensive3DSR:
             transfer_syntax_uid="1.2.840.10008.1.2.1",  # Explicit VR Little Endian
         )
         del report.CurrentRequestedProcedureEvidenceSequence
+        separate(report)
         pin_times(report, identity)
         concepts.declare_schemes(report)
     return report

@@ -19,6 +19,7 @@ from dicom_node.report.references import restore_classes, stand_ins
 from dicom_node.report.regions import draws_true
 from dicom_node.report.sides import digest
 from dicom_node.report.text_report import build_text_report
+from dicom_node.report.tree import separate
 
 
 def build_measurements(
@@ -51,6 +52,7 @@ def build_measurements(
         **named,
     )
     restore_classes(result, origin)
+    separate(result)
     pin_times(result, origin.identity)
     declare_schemes(result)
     return result

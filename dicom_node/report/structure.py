@@ -58,6 +58,10 @@ VALUES = {
 """Types of content items that reports here have, and their values."""
 
 
+SEPARATE = "SEPARATE"
+"""Continuity of Content of every container here (PS3.3 C.18.8)."""
+
+
 def structure_faults(dataset: Dataset) -> Iterator[str]:
     """Attributes of mandatory modules that are missing (types 1 and 2) or empty (type 1), however deep."""
     sop_class = str(dataset.get("SOPClassUID", ""))
@@ -91,6 +95,8 @@ def _content_faults(item: Dataset) -> Iterator[str]:
     for keyword in VALUES.get(kind, ()):
         if not item.get(keyword):
             yield f"a content item of type {kind} has no {keyword}"
+    if item.get("ContinuityOfContent", SEPARATE) != SEPARATE:
+        yield "a container is CONTINUOUS, so that renderers leave out the names of its items"
     for child in item.get("ContentSequence", []):
         if not child.get("RelationshipType"):
             yield f"a content item below {kind} has no RelationshipType"

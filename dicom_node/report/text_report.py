@@ -16,6 +16,7 @@ from dicom_node.report.concepts import declare_schemes
 from dicom_node.report.equipment import pin_times
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import restore_classes, stand_ins
+from dicom_node.report.tree import separate
 
 
 def code_item(code: str) -> sr.CodeContentItem:
@@ -61,6 +62,7 @@ def build_text_report(
         **origin.constructor(title.value, 9000 + 10 * origin.number + 2),
     )
     restore_classes(result, origin)
+    separate(result)
     pin_times(result, origin.identity)
     declare_schemes(result)
     return result
