@@ -4,7 +4,6 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import EncapsulatedPDFStorage
 
-from dicom_node.report.equipment import pin_times
 from dicom_node.report.header import CHARACTER_SET, carry_identity
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import instance_item, unique_headers
@@ -33,7 +32,7 @@ def build_document(origin: Origin, document: bytes) -> Dataset:
     result.DeviceSerialNumber = named["device_serial_number"]
     result.ContributingEquipmentSequence = named["contributing_equipment"]
     result.ConversionType = "WSD"
-    result.ContentDate, result.ContentTime = origin.identity.date, origin.identity.time
+    result.ContentDate = result.ContentTime = ""
     result.AcquisitionDateTime = ""
     result.BurnedInAnnotation = "NO"
     result.DocumentTitle = f"{origin.name} analysis. Research use only."[:64]
@@ -42,5 +41,5 @@ def build_document(origin: Origin, document: bytes) -> Dataset:
     result.MIMETypeOfEncapsulatedDocument = "application/pdf"
     result.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
     result.EncapsulatedDocumentLength = len(document)
-    pin_times(result, origin.identity)
+    origin.finish(result)
     return result

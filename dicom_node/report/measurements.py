@@ -12,7 +12,7 @@ from pydicom.sr.codedict import codes
 from dicom_node.errors import ReportError
 from dicom_node.report import concepts
 from dicom_node.report.concepts import concept, declare_schemes, segment_concept
-from dicom_node.report.equipment import MANUFACTURER, pin_times
+from dicom_node.report.equipment import MANUFACTURER
 from dicom_node.report.groups import classification_group, scan_group, segment_groups
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import restore_classes, stand_ins
@@ -42,8 +42,10 @@ def build_measurements(
     )
     named = origin.constructor("measurements", 9000 + 10 * origin.number + 2)
     if origin.compared:
-        uid = origin.uid("measurements", "instance", digest(origin.compared))
-        named["sop_instance_uid"] = uid
+        # Another document of its own series: what is in one series is of one moment.
+        added = digest(origin.compared)
+        named["series_instance_uid"] = origin.uid("measurements", "series", added)
+        named["sop_instance_uid"] = origin.uid("measurements", "instance", added)
     result = sr.Comprehensive3DSR(
         evidence=[*stand_ins(origin), mask, *maps],
         content=report[0],
@@ -53,7 +55,7 @@ def build_measurements(
     )
     restore_classes(result, origin)
     separate(result)
-    pin_times(result, origin.identity)
+    origin.finish(result)
     declare_schemes(result)
     return result
 

@@ -11,7 +11,6 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as Concept
 
 from dicom_node.report.concepts import NO_UNITS, concept, declare_schemes
-from dicom_node.report.equipment import pin_times
 from dicom_node.report.origin import Origin
 from dicom_node.report.proxy import proxy_source
 from dicom_node.report.references import refer_to_sources
@@ -83,7 +82,7 @@ def build_map(origin: Origin, number: int) -> hd.pm.ParametricMap:
     ascend(result)
     _name_anatomy(result, origin)
     result.ContentCreatorName = ""  # type 2 (PS3.3 table 10-12), which highdicom leaves out
-    pin_times(result, origin.identity)
+    origin.finish(result)
     declare_schemes(result)
     return result
 

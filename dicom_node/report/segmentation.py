@@ -11,7 +11,7 @@ from pydicom.sr.codedict import codes
 
 from dicom_node.errors import ReportError
 from dicom_node.report.concepts import concept, declare_schemes
-from dicom_node.report.equipment import MANUFACTURER, pin_times
+from dicom_node.report.equipment import MANUFACTURER
 from dicom_node.report.even_length import even_out
 from dicom_node.report.identity import describe_settings
 from dicom_node.report.origin import Origin
@@ -45,7 +45,7 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
     refer_to_sources(result, origin)
     if origin.form.seg == "binary" and origin.form.encoding != "j2k":
         even_out(result)
-    pin_times(result, origin.identity)
+    origin.finish(result)
     declare_schemes(result)
     return result
 

@@ -13,7 +13,6 @@ from pydicom.sr.coding import Code as Concept
 from dicom_node.reasons import REASONS
 from dicom_node.report import concepts
 from dicom_node.report.concepts import declare_schemes
-from dicom_node.report.equipment import pin_times
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import restore_classes, stand_ins
 from dicom_node.report.tree import separate
@@ -63,6 +62,6 @@ def build_text_report(
     )
     restore_classes(result, origin)
     separate(result)
-    pin_times(result, origin.identity)
+    origin.finish(result)
     declare_schemes(result)
     return result
