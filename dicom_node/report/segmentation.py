@@ -38,6 +38,7 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
             segment_descriptions=[_describe(origin, item) for item in segmentation.segments],
             content_label=re.sub(r"[^A-Z0-9_ ]", "_", origin.name.upper())[:16],
             content_description=describe_geometry(origin),
+            content_creator_name=MANUFACTURER,
             series_description=f"{origin.name} segmentation, research only"[:64],
             omit_empty_frames=origin.form.seg_frames == "sparse",
             **origin.constructor("segmentation", 9000 + 10 * origin.number + 1),

@@ -13,6 +13,7 @@ from pydicom.sr.coding import Code as Concept
 from dicom_node.reasons import REASONS
 from dicom_node.report import concepts
 from dicom_node.report.concepts import declare_schemes
+from dicom_node.report.impression import impression
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import restore_classes, stand_ins
 from dicom_node.report.tree import separate
@@ -52,6 +53,8 @@ def build_text_report(
         for header in stand_ins(origin)
     ]
     root = sr.ContainerContentItem(name=title)
+    if origin.outcome.findings:
+        items.insert(0, impression(origin))
     root.ContentSequence = sr.ContentSequence(items)
     result = sr.Comprehensive3DSR(
         evidence=stand_ins(origin),
