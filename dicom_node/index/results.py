@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from dicom_node.index.database import insert
 from dicom_node.index.keeping import KEPT
-from dicom_node.index.tables import deliveries, results, studies
+from dicom_node.index.tables import deliveries, generations, results, studies
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,32 @@ def destinations_of(engine: sa.Engine, study_uid: str, generation: int) -> list[
     )
     with engine.connect() as connection:
         return sorted(connection.scalars(query))
+
+
+def moments_of(
+    engine: sa.Engine, study_uid: str, generation: int
+) -> tuple[float | None, dict[str, float]]:
+    """When a generation was closed, and by SOP Instance UID when the first one that made it was.
+
+    Seconds since 1970-01-01 UTC; recorded once, so that a stage which runs again says the same. None for a
+    generation that is still open.
+    """
+    closed = generations.c.closed_at
+    mine = generations.c.study_uid == study_uid
+    own = sa.select(closed).where(mine, generations.c.generation == generation)
+    first = (
+        sa.select(results.c.sop_uid, sa.func.min(closed))
+        .join(
+            generations,
+            (generations.c.study_uid == results.c.study_uid)
+            & (generations.c.generation == results.c.generation),
+        )
+        .where(mine, generations.c.generation < generation)
+        .group_by(results.c.sop_uid)
+    )
+    with engine.connect() as connection:
+        now: float | None = connection.scalar(own)
+        return now, {uid: float(at) for uid, at in connection.execute(first)}
 
 
 def _accepted_in(study_uid: str) -> Any:
