@@ -139,6 +139,16 @@ def purge(
 
 
 @app.command()
+def init(
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """Write a commented node.toml, the systemd unit, alarms and their documentation; says what to do next."""
+    for line in _call("dicom_node.install:write_files", out, force):
+        typer.echo(line)
+
+
+@app.command()
 def conformance() -> None:
     """Print the DICOM conformance statement of this version, as Markdown."""
     typer.echo(_call("dicom_node.conformance:statement"), nl=False)
@@ -148,7 +158,10 @@ def conformance() -> None:
 def train(
     analysis: Analysis,
     out: Annotated[Path, typer.Option(help="Folder for weights, curves and card.")] = Path("runs"),
-    config: Annotated[Path, typer.Option(help="How to train.")] = Path("config/layer.toml"),
+    config: Annotated[
+        Path | None,
+        typer.Option(help="How to train, as layer.toml of `init`. Without it: as shipped."),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -168,6 +181,7 @@ def train(
     With --data: fine-tunes on a site's own images and masks. The same command continues what was cut off.
     """
     _known(analysis, "models.training")
+    config = config or import_module("models.training.config").SHIPPED
     with _told():
         if data is None:
             _call("models.training:main", analysis, config, out)

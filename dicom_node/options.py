@@ -7,7 +7,7 @@ import typer
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", help="TOML file, as config/node.toml. Without it: the defaults."),
+    typer.Option("--config", help="TOML file, as `init` writes it. Without it: the defaults."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 STUDY = typer.Argument(metavar="STUDY", help="Study Instance UID, or its hash as in the log.")
