@@ -31,7 +31,7 @@ from dicom_node.assemble.overlay import spread_of
 from dicom_node.errors import UnsupportedPixels
 
 Model = Literal["RGB", "YBR"]
-SAMPLES = 1 << 16
+SAMPLES = 1 << 14
 """Pixels of a frame that are looked at, about."""
 NEUTRAL = 128
 MOST_CHROMA = 8
