@@ -18,43 +18,44 @@ ADVICE = {
 }
 """What the sender should do, by error."""
 
+DELIVERED = "delivered; the status is kept and shown by `jobs show`"
 AGAIN = "tried again later, see the pauses above; the others of the study are sent meanwhile"
+REFUSED = "not tried again; the others of the study are sent"
 PEERS = (
     ("0x0000", "stored", "delivered"),
-    ("0xBxxx", "stored, with a warning", "delivered; the status is kept and shown by `jobs show`"),
-    *((hexadecimal(status), what, "as above") for status, what in statuses.WARNINGS.items()),
+    ("0xBxxx", "stored, with a warning", DELIVERED),
+    *((hexadecimal(status), what, DELIVERED) for status, what in statuses.WARNINGS.items()),
     ("0xA7xx", statuses.OUT_OF_RESOURCES, AGAIN),
-    *((hexadecimal(status), what, "as above") for status, what in statuses.NOT_NOW.items()),
-    ("0xFExx, 0xFFxx", statuses.UNFINISHED, "as above"),
+    *((hexadecimal(status), what, AGAIN) for status, what in statuses.NOT_NOW.items()),
+    ("0xFExx, 0xFFxx", statuses.UNFINISHED, AGAIN),
     (
-        hexadecimal(DUPLICATE),
-        "duplicate SOP instance, after a send that was not answered, or where commitment is asked for",
-        "delivered, with a note; storage commitment, where it is asked for, says whether the peer keeps it",
+        f"{hexadecimal(DUPLICATE)}, after a send that was not answered, or where commitment is asked for",
+        "duplicate SOP instance: it was stored, and the answer was lost",
+        f"{DELIVERED}; storage commitment, where it is asked for, says whether the peer keeps it",
     ),
     (
-        hexadecimal(DUPLICATE),
-        "duplicate SOP instance, though this node has sent none and commitment is not asked for",
-        "not tried again: whose object that is, nobody knows; the others of the study are sent",
+        f"{hexadecimal(DUPLICATE)}, otherwise",
+        "duplicate SOP instance: whose that is, nobody knows",
+        REFUSED,
     ),
-    ("0xA9xx, 0xCxxx, any other", "refused", "not tried again; the others of the study are sent"),
+    ("0xA9xx, 0xCxxx, any other", "refused", REFUSED),
     (
         hexadecimal(NOT_SUPPORTED),
-        "SOP class not supported",
-        "as above; also said of a context not accepted",
+        "SOP class not supported; also said of a context not accepted",
+        REFUSED,
     ),
     ("association rejected, transient", "busy", "tried again later"),
     (
         "association rejected, permanent",
         "AE title not known, or another reason that an administrator mends",
-        "logged as a warning at once, shown by `jobs show`, and tried again as long as a network fault",
+        "tried again later, as long as after a network fault; a warning in the log at once",
     ),
     (
-        "aborted or no answer at one object",
-        "unknown whether it is stored",
-        "the others go over a new association; this one is tried again later, after what was not tried; "
-        f"the attempt ends after {MOST_SILENT} objects in a row without an answer in time",
+        "no connection, no answer, aborted",
+        "unreachable; of the object at which it happened it is unknown whether it is stored",
+        "tried again later, first what was not tried; where connections are accepted the others are sent "
+        f"meanwhile over a new one, until {MOST_SILENT} objects in a row get no answer in time",
     ),
-    ("no connection", "unreachable", "tried again later"),
 )
 """Statuses by PS3.7 annex C and PS3.4 table B.2-1; rejections by PS3.8 section 9.3.4."""
 
