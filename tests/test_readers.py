@@ -9,12 +9,14 @@ import importlib.util
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
@@ -25,7 +27,6 @@ from tests.readers_study import ReaderCase, write_for_readers, write_odd_size
 from tests.report_phantom import SEGMENTS
 from tests.viewer_programs import built, chromium, node
 
-pytestmark = pytest.mark.peer
 NAMES = [[segment.number, segment.label] for segment in SEGMENTS]
 CAN_READ = {
     "adapters": ("sparse", "dense", "companion", "labelmap", "deflated"),
@@ -211,6 +212,7 @@ def plain(path: Path, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.peer
 def test_the_newest_validators_find_no_error(cases: dict[str, ReaderCase], tmp_path: Path) -> None:
     for form, case in cases.items():
         results = [plain(item.path, tmp_path) for item in case.written]
@@ -226,6 +228,7 @@ def test_the_newest_validators_find_no_error(cases: dict[str, ReaderCase], tmp_p
     assert complaints([program("dcentvfy"), *study, tmp_path / "stranger.dcm"])
 
 
+@pytest.mark.peer
 def test_dcmmkdir_makes_a_medium_of_all_objects(
     cases: dict[str, ReaderCase], tmp_path: Path
 ) -> None:
@@ -242,3 +245,32 @@ def test_dcmmkdir_makes_a_medium_of_all_objects(
     records = dcmread(tmp_path / "DICOMDIR").DirectoryRecordSequence
     listed = {str(item.get("ReferencedSOPInstanceUIDInFile", "")) for item in records} - {""}
     assert listed == {str(dcmread(path).SOPInstanceUID) for path in [*case.sources, *objects]}
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("mask", ["dense", "labelmap", "deflated", "j2k"])
+def test_dcmqi_reads_every_form_but_jpeg_2000(
+    mask: str, cases: dict[str, ReaderCase], tmp_path: Path
+) -> None:
+    """tests/test_report_peers.py has the sparse form, on every form of source."""
+    case = cases["enhanced"]
+    (path,) = case.paths(mask, "segmentation")
+    command = [converter(), "--inputDICOM", path, "--outputDirectory", tmp_path, "-t", "nrrd"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mask == "j2k":
+        assert done.returncode != 0
+        assert "JPEG 2000" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    images = [sitk.ReadImage(str(file)) for file in tmp_path.glob("*.nrrd")]
+    read = np.max([sitk.GetArrayFromImage(image) for image in images], axis=0)
+    assert np.array_equal(read, case.labelmap)
+    assert np.allclose(images[0].GetOrigin(), origin_mm(case, "enhanced"))
+
+
+def converter() -> Path:
+    """dcmqi's converter, beside the interpreter."""
+    found = Path(sys.executable).parent / "segimage2itkimage"
+    if not found.exists():
+        pytest.skip("segimage2itkimage is not installed (pip install dcmqi)")
+    return found
