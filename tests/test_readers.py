@@ -33,11 +33,17 @@ CAN_READ = {
     "dcmjs": ("sparse", "dense", "companion", "deflated"),
     "itk-wasm": ("sparse", "dense", "companion"),
 }
-SAYS_NO = {
-    "adapters": {"j2k": "encapsulated PixelData"},
-    "itk-wasm": {"labelmap": "", "deflated": "", "j2k": ""},
+REFUSED = {
+    "enhanced/adapters/j2k": "encapsulated PixelData",
+    "enhanced/itk-wasm/labelmap": "",
+    "enhanced/itk-wasm/deflated": "",
+    "enhanced/itk-wasm/j2k": "",
+    "odd size/adapters/sparse": "Unexpected 1-bit SEG PixelData length",
+    "odd size/adapters/dense": "Unexpected 1-bit SEG PixelData length",
 }
-"""What a reader cannot read, and what its refusal says."""
+"""What a reader cannot read, and what it says then; adapters count the byte that DICOM pads with."""
+MISREAD = ("odd size/itk-wasm/sparse", "odd size/itk-wasm/dense")
+"""Where a reader takes the wrong bits: frames that do not begin with a byte. dcmqi itself does not."""
 NOT_PLACED = "multiframe, its own images"
 
 
@@ -50,12 +56,14 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ReaderCase]:
 
 
 def test_packages_of_npm_read_every_voxel(cases: dict[str, ReaderCase], tmp_path: Path) -> None:
+    named = [
+        (form, reader, mask) for form in cases for reader in CAN_READ for mask in CAN_READ[reader]
+    ]
+    named += [tuple(name.split("/")) for name in REFUSED]
     jobs = [
-        job(reader, form, mask, case)
-        for form, case in cases.items()
-        for reader in CAN_READ
-        for mask in (*CAN_READ[reader], *(SAYS_NO.get(reader, {}) if form == "enhanced" else ()))
-        if case.paths(mask, "segmentation")
+        job(reader, form, mask, cases[form])
+        for form, reader, mask in dict.fromkeys(named)
+        if cases[form].paths(mask, "segmentation")
     ]
     reports = {
         form: cases[form].paths("sparse", "measurements")[0] for form in ("enhanced", "multiframe")
@@ -74,13 +82,13 @@ def test_packages_of_npm_read_every_voxel(cases: dict[str, ReaderCase], tmp_path
         if rest == ["text"]:
             every_number_is_told_with_its_name(found["text"], reports[form])
             continue
-        reader, mask = rest
-        if mask in SAYS_NO.get(reader, {}):
-            assert SAYS_NO[reader][mask] in found["failed"], name
+        if name in REFUSED:
+            assert REFUSED[name] in found["failed"], name
         else:
             assert "failed" not in found, (name, found["failed"])
             assert found["segments"] == NAMES, name
-            labels_are_those_of_the_study(cases[form], mask, found, name)
+            right = labels_are_those_of_the_study(cases[form], rest[-1], found, name)
+            assert right == (name not in MISREAD), name
 
 
 def job(reader: str, form: str, mask: str, case: ReaderCase) -> dict[str, Any]:
@@ -92,15 +100,15 @@ def job(reader: str, form: str, mask: str, case: ReaderCase) -> dict[str, Any]:
 
 def labels_are_those_of_the_study(
     case: ReaderCase, mask: str, found: dict[str, Any], name: str
-) -> None:
+) -> bool:
     labels = np.frombuffer(base64.b64decode(found["labels"]), np.uint8)
     if "size" in found:
         read = labels.reshape(found["size"][::-1])
         assert np.allclose(found["origin"], origin_mm(case, name)), name
     else:
         read = labels.reshape(len(case.labelmap), -1, columns_of(case.shown(mask)[0]))
-    assert np.array_equal(cut(read, case.labelmap), case.labelmap), name
-    assert np.count_nonzero(read) == np.count_nonzero(case.labelmap), name
+    none_beyond = np.count_nonzero(read) == np.count_nonzero(case.labelmap)
+    return none_beyond and np.array_equal(cut(read, case.labelmap), case.labelmap)
 
 
 def columns_of(path: Path) -> int:

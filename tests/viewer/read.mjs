@@ -5,7 +5,7 @@
 import fs from 'node:fs';
 import { adaptersSEG } from '@cornerstonejs/adapters';
 import { metaData } from '@cornerstonejs/core';
-import { readSegmentationNode, structuredReportToTextNode } from '@itk-wasm/dicom';
+import { readOverlappingSegmentationNode, structuredReportToTextNode } from '@itk-wasm/dicom';
 import dcmjs from 'dcmjs';
 
 const { BitArray, DicomMessage, DicomMetaDictionary } = dcmjs.data;
@@ -94,11 +94,18 @@ const READERS = {
     return { segments, labels: encode(labels) };
   },
 
+  // As VolView reads: layers that share no voxel in one component, as many as are needed.
   async 'itk-wasm'({ file }) {
-    const { segImage, metaInfo } = await readSegmentationNode(file);
-    const { size, spacing, origin, direction, data } = segImage;
+    const { segImage, metaInfo } = await readOverlappingSegmentationNode(file, { mergeSegments: true });
+    const { size, spacing, origin, direction, data, imageType } = segImage;
+    const labels = new Uint8Array(size[0] * size[1] * size[2]);
+    data.forEach((value, n) => {
+      const at = Math.floor(n / imageType.components);
+      if (value) labels[at] = value;
+    });
     const segments = metaInfo.segmentAttributes.flat().map(one => [one.labelID, one.SegmentLabel]);
-    return { segments, size, spacing, origin, direction: Array.from(direction), labels: encode(Uint8Array.from(data)) };
+    segments.sort((one, other) => one[0] - other[0]);
+    return { segments, size, spacing, origin, direction: Array.from(direction), labels: encode(labels) };
   },
 
   async 'itk-wasm-text'({ file }) {
