@@ -62,5 +62,5 @@ def write_odd_size(folder: Path) -> ReaderCase:
     """37 x 33 pixels: a frame of bits ends within a byte."""
     study, outcomes = make_case(folder / "source")
     labelmap = outcomes[0].findings.segmentation.labelmap
-    written = write_objects(study, outcomes, folder, (*FORMS_OF_MASK[:2], FORMS_OF_MASK[3]))
+    written = write_objects(study, outcomes, folder, FORMS_OF_MASK)
     return ReaderCase(study, labelmap, written)

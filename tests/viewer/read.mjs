@@ -4,14 +4,13 @@
 // as base64 (adapters, dcmjs), a volume with its place (itk-wasm), a text (itk-wasm-text), or why it was not.
 import fs from 'node:fs';
 import { adaptersSEG } from '@cornerstonejs/adapters';
-import { metaData, utilities } from '@cornerstonejs/core';
-import { readSegmentationNode, structuredReportToTextNode } from '@itk-wasm/dicom';
+import { metaData } from '@cornerstonejs/core';
+import { readOverlappingSegmentationNode, structuredReportToTextNode } from '@itk-wasm/dicom';
 import dcmjs from 'dcmjs';
 
 const { BitArray, DicomMessage, DicomMetaDictionary } = dcmjs.data;
 const [jobs, out] = process.argv.slice(2);
 dcmjs.log.setLevel('silent');
-utilities.logger.setLogLevel?.('error');
 
 const first = item => [].concat(item ?? [])[0];
 const encode = bytes => Buffer.from(bytes).toString('base64');
@@ -75,7 +74,7 @@ const READERS = {
     const found = await adaptersSEG.Cornerstone3D.Segmentation.createFromDICOMSegBuffer(ids, buffer(file), given);
     if (found.labelMapImages.length !== 1) throw new Error('layers overlap');
     const images = found.labelMapImages[0].map(image => Buffer.from(image.voxelManager.getScalarData()));
-    const segments = found.segMetadata.data.filter(Boolean).map(one => [one.SegmentNumber, one.SegmentLabel]);
+    const segments = found.segMetadata.data.filter(one => one?.SegmentNumber).map(one => [one.SegmentNumber, one.SegmentLabel]);
     return { segments, labels: encode(Buffer.concat(images)) };
   },
 
@@ -95,11 +94,18 @@ const READERS = {
     return { segments, labels: encode(labels) };
   },
 
+  // As VolView reads: layers that share no voxel in one component, as many as are needed.
   async 'itk-wasm'({ file }) {
-    const { segImage, metaInfo } = await readSegmentationNode(file);
-    const { size, spacing, origin, direction, data } = segImage;
+    const { segImage, metaInfo } = await readOverlappingSegmentationNode(file, { mergeSegments: true });
+    const { size, spacing, origin, direction, data, imageType } = segImage;
+    const labels = new Uint8Array(size[0] * size[1] * size[2]);
+    data.forEach((value, n) => {
+      const at = Math.floor(n / imageType.components);
+      if (value) labels[at] = value;
+    });
     const segments = metaInfo.segmentAttributes.flat().map(one => [one.labelID, one.SegmentLabel]);
-    return { segments, size, spacing, origin, direction: Array.from(direction), labels: encode(Uint8Array.from(data)) };
+    segments.sort((one, other) => one[0] - other[0]);
+    return { segments, size, spacing, origin, direction: Array.from(direction), labels: encode(labels) };
   },
 
   async 'itk-wasm-text'({ file }) {
