@@ -309,6 +309,13 @@ def jobs_retry(study: StudyUid, config: Config = None, as_json: AsJson = False) 
     print_done(_call("dicom_node.jobs:retry_job", settings, study), study, as_json)
 
 
+@jobs.command("accept")
+def jobs_accept(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
+    """The patient of a study was corrected and it was sent again: analyze what names the newest."""
+    settings, study = _named(config, study)
+    print_done(_call("dicom_node.jobs:accept_patient", settings, study), study, as_json)
+
+
 @jobs.command("cancel")
 def jobs_cancel(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
     """Stop the work on a study; what was received is kept."""

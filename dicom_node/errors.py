@@ -9,6 +9,7 @@ NodeError
  |- StudyError               instances that cannot become a Scan
  |   |- NotUltrasound        |- GeometryUnknown     |- Incomplete
  |   |- UnsupportedPixels    |- TooLarge
+ |   |- SeveralPatients      |- UnusableIdentifier   nothing is sent under anybody's name
  |- AnalysisError            a study that cannot be analyzed, with the code of its answer   a dead letter
  |   |- WeightsMismatch      |- MemoryShort   |- AnalysisTooSlow   |- AnalysisDied   |- AnalysisFailed
  |- StoreAway                the object store does not answer, denies or is full            retried
@@ -18,7 +19,6 @@ NodeError
  |- ExamplesError            DICOM that cannot become training examples
  |- ReportError              an object that cannot be written rightly
  |   |- NotConformant        it was written, and did not pass its check     a dead letter
- |   |- PatientsDiffer       the instances of a study name several patients
  |- DeliveryError            a destination did not take the results
      |- Unreachable          retried                 |- Busy         retried (0xA7xx)
      |- Declined             a dead letter (0xA9xx, 0xCxxx)
@@ -127,6 +127,18 @@ class Incomplete(StudyError):
     code = reasons.INCOMPLETE
 
 
+class SeveralPatients(StudyError):
+    """The instances of one study name more than one patient, so that no result can be told whose it is."""
+
+    code = reasons.OTHER_PATIENT
+
+
+class UnusableIdentifier(StudyError):
+    """A Patient ID, or its issuer, cannot be carried exactly, and any other one is another patient."""
+
+    code = reasons.PATIENT_ID
+
+
 class AnalysisError(NodeError):
     """An analysis cannot run; ``code`` is the reason that is sent back."""
 
@@ -195,10 +207,6 @@ class ExamplesError(NodeError):
 
 class ReportError(NodeError):
     """A result cannot be written as a right DICOM object."""
-
-
-class PatientsDiffer(ReportError):
-    """The instances of one study name several patients, so that no result can be told whose it is."""
 
 
 class NotConformant(ReportError):

@@ -16,8 +16,7 @@ from dicom_node.analyze import analyze_study, load_analyses
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.identity import own_results, shared_header
 from dicom_node.assemble.instances import MALFORMED
-from dicom_node.errors import PatientsDiffer, StudyError
-from dicom_node.reasons import OTHER_PATIENT
+from dicom_node.errors import StudyError
 from dicom_node.report import write_answer, write_objects
 from dicom_node.report.page import write_page
 from dicom_node.settings import Settings
@@ -36,7 +35,7 @@ UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
 class Verdict:
     """What became of one study: its folder, the objects written, the reasons of what was refused.
 
-    cautions  which viewers will not show the objects rightly.
+    cautions  what to know of the objects, as which viewers will not show them rightly.
     """
 
     study_uid: str
@@ -165,14 +164,11 @@ class _Bench:
         reasons += [f"{item.sop_instance_uid}: {item.reason}" for item in study.unused]
         self._tell(study_uid, "report")
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            written = write_objects(study, outcomes, folder)
-        except PatientsDiffer as error:
-            ground = Ground(OTHER_PATIENT.value, str(error))
-            return self._answer(study_uid, instances, [ground], folder)
+        written = write_objects(study, outcomes, folder)
         write_page(study, outcomes, folder)
         names = tuple(item.path.name for item in written)
-        cautions = tuple(dict.fromkeys(text for item in written for text in item.cautions))
+        told = [*study.cautions, *(text for item in written for text in item.cautions)]
+        cautions = tuple(dict.fromkeys(told))
         return Verdict(study_uid, folder, names, tuple(reasons), True, cautions)
 
     def _answer(
@@ -186,7 +182,7 @@ class _Bench:
         names: tuple[str, ...] = ()
         if self.settings.report.refusals:
             folder.mkdir(parents=True, exist_ok=True)
-            header = shared_header(study_uid, instances)
+            header = shared_header(study_uid, instances, self.settings.sources)
             written = write_answer(Unanalyzed(study_uid, tuple(grounds), header), folder)
             names = tuple(item.path.name for item in written)
         reasons = tuple(ground.sentence for ground in grounds)

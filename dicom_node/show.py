@@ -42,6 +42,10 @@ def print_job(job: Any) -> None:
     lines |= {word: f"{seconds:.1f} s" for word, seconds in job.seconds.items()}
     if job.checked:
         lines["checked"] = job.checked
+    if job.advice:
+        lines["what to do"] = job.advice
+    if job.set_aside:
+        lines["set aside"] = job.set_aside
     if job.cautions:
         lines["caution"] = "; ".join(job.cautions)
     for item in job.deliveries:

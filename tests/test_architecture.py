@@ -14,7 +14,7 @@ SEAM = "models.scan models.findings models.analysis"
 BASE = "dicom_node.__version__ dicom_node.settings dicom_node.errors dicom_node.reasons"
 CARRY = (
     f"{BASE} dicom_node.checkpoint dicom_node.clock dicom_node.disk dicom_node.index dicom_node.study "
-    f"dicom_node.files {SEAM} pydicom"
+    f"dicom_node.files dicom_node.patient {SEAM} pydicom"
 )
 WATCHED = "dicom_node.audit dicom_node.counters dicom_node.pseudonyms"
 VERBS = (
@@ -42,7 +42,8 @@ ALLOWED = {
     ),
     "dicom_node.index": f"{BASE} dicom_node.study dbos",
     "dicom_node.migrations": f"{BASE} dicom_node.disk dicom_node.index",
-    "dicom_node.study": f"{BASE} {SEAM} pydicom",
+    "dicom_node.patient": "pydicom",
+    "dicom_node.study": f"{BASE} dicom_node.patient {SEAM} pydicom",
     "dicom_node.scanner": f"{BASE} dicom_node.study {SEAM} pydicom",
     "dicom_node.analyze": f"{CARRY} dicom_node.logs",
     "dicom_node.receive": f"{CARRY} {WATCHED} dicom_node.access pynetdicom dbos",

@@ -11,7 +11,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 
-from dicom_node.errors import ReportError
+from dicom_node.errors import ReportError, SeveralPatients
 from dicom_node.report import write_objects
 from dicom_node.report.check import Outgoing, judge
 from dicom_node.report.header import clean_header
@@ -297,7 +297,7 @@ def test_instances_of_two_patients_make_no_result(tmp_path):
     def mix(dataset: Dataset) -> None:
         dataset.PatientID = "SECRET-1" if dataset.InstanceNumber < 3 else "SECRET-2"
 
-    with pytest.raises(ReportError, match="another patient") as error:
+    with pytest.raises(SeveralPatients, match="more than one patient") as error:
         write(tmp_path, Request(Style(form="frames"), edit=mix))
     assert "SECRET" not in str(error.value)
 

@@ -15,9 +15,15 @@ FACT_LENGTH = 64
 
 def declaration(instance: Instance, sources: Sequence[Declaration]) -> Declaration | None:
     """The first declaration whose every given key equals the instance's."""
-    header = instance.header
+    return declaration_of(instance.header, instance.stored.calling_ae, sources)
+
+
+def declaration_of(
+    header: Dataset, calling_ae: str, sources: Sequence[Declaration]
+) -> Declaration | None:
+    """The same of a header, and of the AE title that it came from."""
     own = {
-        "ae_title": instance.stored.calling_ae,
+        "ae_title": calling_ae,
         "manufacturer": header.get("Manufacturer"),
         "model": header.get("ManufacturerModelName"),
         "station": header.get("StationName"),

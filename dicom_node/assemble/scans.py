@@ -1,6 +1,6 @@
 """One acquisition: decoded channels, tissue region and facts of a placed stack and its elasticity map."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +101,8 @@ def assemble_scan(
     names, units = CHANNELS[: len(voxels)], UNITS[: len(voxels)]
     scan = Scan(voxels, names, units, valid, tissue.affine, tissue.geometry, "US", facts)
     stacks = [tissue.stack] + ([elastic.stack] if elastic and wave.is_shown else [])
-    return Assembled(Acquisition(scan, tuple(one.origin() for one in stacks)), wave.left_out)
+    sources = (replace(one.origin(), character_set=declared.character_set) for one in stacks)
+    return Assembled(Acquisition(scan, tuple(sources)), wave.left_out)
 
 
 def _room(study_uid: str, shape: tuple[int, ...], largest_bytes: int) -> NDArray[np.float32]:

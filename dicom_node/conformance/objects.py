@@ -7,7 +7,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.tag import Tag
 
 from dicom_node.conformance.markdown import table
-from dicom_node.report.header import CHARACTER_SET, PATIENT_AND_STUDY
+from dicom_node.report.header import CHARACTER_SET, PATIENT_AND_STUDY, REQUIRED
 from dicom_node.report.identity import UNKNOWN_DATE
 
 Sources = Mapping[str, str]
@@ -21,11 +21,10 @@ COPIED = "the source's, made valid; empty where it has none"
 PINNED = (
     f"of the study, else of series, acquisition, image; {UNKNOWN_DATE} 000000 where none has any"
 )
-OPTIONAL = ("IssuerOfPatientID", "PatientAge", "PatientSize", "PatientWeight", "StudyDescription")
 
 COMMON: Sources = MappingProxyType(
     {
-        keyword: f"{GIVEN}, made valid" if keyword in OPTIONAL else COPIED
+        keyword: COPIED if keyword in REQUIRED else f"{GIVEN}, made valid"
         for keyword in PATIENT_AND_STUDY
     }
     | {

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from dicom_node.index.database import insert
 from dicom_node.index.keeping import KEPT
-from dicom_node.index.tables import deliveries, results
+from dicom_node.index.tables import deliveries, results, studies
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +108,19 @@ def _supersede(connection: sa.Connection, study_uid: str) -> set[str]:
     return found
 
 
+def withhold_results(engine: sa.Engine, study_uid: str, reason: str) -> None:
+    """What a study has not delivered yet goes nowhere any more, and why; it is as superseded."""
+    mine = sa.select(results.c.sop_uid).where(results.c.study_uid == study_uid)
+    waiting = deliveries.c.sop_uid.in_(mine) & deliveries.c.delivered_at.is_(None)
+    with engine.begin() as connection:
+        connection.execute(
+            deliveries.update().where(waiting).values(status=SUPERSEDED, reason=reason)
+        )
+
+
 def earlier_results(engine: sa.Engine, study_uid: str, generation: int) -> tuple[Earlier, ...]:
     """What the generations before this one gave, the latest first; superseded objects, which no
-    destination will ever have, are not among them."""
+    destination will ever have, are not among them, nor are those that name a former patient."""
     delivered = sa.exists().where(
         deliveries.c.sop_uid == results.c.sop_uid, deliveries.c.delivered_at.is_not(None)
     )
@@ -120,6 +130,7 @@ def earlier_results(engine: sa.Engine, study_uid: str, generation: int) -> tuple
     query = (
         sa.select(results)
         .where(results.c.study_uid == study_uid, results.c.generation < generation)
+        .where(results.c.generation >= _accepted_in(study_uid))
         .where(delivered | ~withdrawn)
         .order_by(results.c.generation.desc(), results.c.made_at, results.c.sop_uid)
     )
@@ -142,6 +153,25 @@ def earlier_results(engine: sa.Engine, study_uid: str, generation: int) -> tuple
         )
         for row in rows
     )
+
+
+def destinations_of(engine: sa.Engine, study_uid: str, generation: int) -> list[str]:
+    """The destinations that have any result of a study, of generations up to this one."""
+    query = (
+        sa.select(deliveries.c.destination)
+        .join(results, results.c.sop_uid == deliveries.c.sop_uid)
+        .where(results.c.study_uid == study_uid, results.c.generation <= generation)
+        .where(results.c.analysis != "", deliveries.c.delivered_at.is_not(None))
+        .distinct()
+    )
+    with engine.connect() as connection:
+        return sorted(connection.scalars(query))
+
+
+def _accepted_in(study_uid: str) -> Any:
+    """The generation from which on the results are of the patient that was accepted last."""
+    mine = studies.c.study_uid == study_uid
+    return sa.select(studies.c.accepted_generation).where(mine).scalar_subquery()
 
 
 def results_due(

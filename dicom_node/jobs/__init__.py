@@ -5,6 +5,7 @@ Facts come from the index, progress from DBOS. A job is one generation of a stud
 
 from dicom_node import index
 from dicom_node.errors import NodeError
+from dicom_node.jobs.acceptance import accept_patient
 from dicom_node.jobs.memory import Memory
 from dicom_node.jobs.states import FAILED, NOTHING, Delivery, Job, latest_of, said_by, state_of
 from dicom_node.settings import Settings
@@ -14,6 +15,7 @@ __all__ = [
     "Delivery",
     "Job",
     "Memory",
+    "accept_patient",
     "cancel_job",
     "list_jobs",
     "retry_job",

@@ -1,7 +1,7 @@
 """What index and DBOS remember of studies, read together."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ from dicom_node.jobs.states import (
     Job,
     Run,
     arrived_state,
+    aside_words,
     clock_of,
     code_of,
     delivery_of,
@@ -65,8 +66,16 @@ class Memory:
             raise NodeError(f"study {study_uid} was never received")
         return int(number)
 
-    def reopen(self, study_uid: str, newest: int) -> None:
-        """Open a generation with the instances that are there, closed at once. Raises NodeError."""
+    def reopen(
+        self,
+        study_uid: str,
+        newest: int,
+        change: Callable[[sa.Connection], None] = lambda _connection: None,
+    ) -> None:
+        """Open a generation with the instances that are there, closed at once. Raises NodeError.
+
+        ``change`` is done in the same transaction.
+        """
         study = index.studies
         values = {"generation": newest + 1, "closed": False}
         unchanged = (study.c.study_uid == study_uid, study.c.generation == newest, study.c.closed)
@@ -75,6 +84,7 @@ class Memory:
             changed = connection.execute(study.update().where(*unchanged).values(values))
             if changed.rowcount != 1:
                 raise NodeError(f"study {study_uid}: instances are arriving; it is analyzed anyway")
+            change(connection)
             priority = connection.scalar(sa.select(study.c.priority).where(unchanged[0]))
             of = (study_uid, newest + 1, priority, 0)
             self.client.enqueue_in_transaction(connection, order | {"priority": priority}, *of)
@@ -154,6 +164,7 @@ class Memory:
             code_of(mine),
             self._checked(study_uid, generation),
             tuple(text for run in mine for text in said_by(run, "cautions") or ()),
+            aside_words(index.aside_of(self.engine, study_uid)),
         )
 
     def _checked(self, study_uid: str, generation: int) -> str:

@@ -1,6 +1,7 @@
 """What a job is, and which state its stages are in together."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from dbos import WorkflowStatus
 
 from dicom_node import errors, index
 from dicom_node.errors import reason_of
+from dicom_node.reasons import REASONS
 
 BEFORE = dict(zip(index.PAST, ("received", *index.PAST.values()), strict=False))
 FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
@@ -52,7 +54,14 @@ class Job:
     checked: str = ""
     """How many of the objects made conform, and why the others do not."""
     cautions: tuple[str, ...] = ()
-    """Which viewers will not show them rightly, and what helps."""
+    """Which viewers will not show them rightly, and what helps; what is odd about the study."""
+    set_aside: str = ""
+    """What came for the study and is no part of it, and what to do."""
+
+    @property
+    def advice(self) -> str:
+        """What the reason of a refusal asks for."""
+        return REASONS[self.code].advice if self.code in REASONS else ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types, in the order of a table's columns."""
@@ -170,6 +179,26 @@ def unused_of(runs: list[Run]) -> str:
     """Why instances of the study became part of no scan."""
     reasons = [said_by(run, "unused") or {} for run in runs if run.word == "assemble"]
     return "; ".join(f"{count} unused: {why}" for each in reasons for why, count in each.items())
+
+
+def aside_words(rows: Sequence[sa.Row[Any]]) -> str:
+    """What was set aside, counted, and what to do where another patient is named."""
+    counts = Counter(row.reason for row in rows)
+    words = [
+        f"{counts[reason]} instances {what}"
+        for reason, what in (
+            (index.OTHER_PATIENT, "came again under another patient"),
+            (index.OTHER_CONTENT, "came again with other content"),
+            (index.FORMER_PATIENT, "name a former patient"),
+        )
+        if counts[reason]
+    ]
+    if counts[index.OTHER_PATIENT]:
+        words.append(
+            "where the patient was corrected and the whole study sent again, `dicom-node jobs accept STUDY` "
+            "takes the corrected ones in place of the first"
+        )
+    return "; ".join(words)
 
 
 def clock_of(at: float | None) -> str:

@@ -16,6 +16,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import InvalidIdentifier, Mismatch, Unreadable
 from dicom_node.files.content import transfer_syntax_of
+from dicom_node.patient import PERSON, compare, person_of, read_as
 
 UID_PATTERN = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
 HEADER_TAGS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
@@ -120,3 +121,12 @@ def have_one_shape(file: BinaryIO, other: BinaryIO) -> bool:
         dataset = dcmread(each, specific_tags=list(SHAPE_TAGS), stop_before_pixels=True)
         shapes.append([str(dataset.get(tag) or "") for tag in SHAPE_TAGS])
     return shapes[0] == shapes[1]
+
+
+def name_different_patients(file: BinaryIO, other: BinaryIO) -> bool:
+    """Whether two data sets under one SOP Instance UID name different patients. Raises OSError."""
+    persons = []
+    for each in (file, other):
+        dataset = dcmread(each, specific_tags=list(PERSON), stop_before_pixels=True)
+        persons.append(person_of(read_as(dataset)))
+    return bool(compare(*persons).apart)

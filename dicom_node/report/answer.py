@@ -23,7 +23,7 @@ from dicom_node.report import concepts
 from dicom_node.report.check import judge_form
 from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment, pin_times
 from dicom_node.report.form import Form, wishes_of
-from dicom_node.report.header import CHARACTER_SET, clean_header
+from dicom_node.report.header import CHARACTER_SET, carry_identity, clean_header
 from dicom_node.report.identity import SOFTWARE, Identity, pinned_moment
 from dicom_node.report.objects import Written, in_class
 from dicom_node.report.text_report import code_item
@@ -94,6 +94,7 @@ def build_answer(unanalyzed: Unanalyzed, form: Form) -> sr.Comprehensive3DSR:
             transfer_syntax_uid="1.2.840.10008.1.2.1",  # Explicit VR Little Endian
         )
         del report.CurrentRequestedProcedureEvidenceSequence
+        carry_identity(header, report)
         pin_times(report, identity)
         concepts.declare_schemes(report)
     return report

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.config import disable_value_validation
 from pydicom.uid import UID
 
 from dicom_node.errors import NotConformant
@@ -22,6 +23,7 @@ from dicom_node.report.companion import (
 )
 from dicom_node.report.encapsulated_pdf import build_document
 from dicom_node.report.form import PAGES, REPORT_CLASSES, Form, Wish, wishes_of
+from dicom_node.report.header import carry_identity
 from dicom_node.report.measurements import build_measurements
 from dicom_node.report.origin import Origin, open_origin
 from dicom_node.report.parametric_map import build_map, is_placed, quantities
@@ -146,6 +148,8 @@ class _Desk:
             # It quotes the name of a patient without a comma or caret, for the log.
             warnings.filterwarnings("ignore", message=".* intended person name", module="highdicom")
             dataset, meant = BUILDERS[piece.kind](self, origin, piece)
+        with disable_value_validation():
+            carry_identity(origin.header, dataset)
         path = self._folder / _file_name(origin, piece)
         dataset.file_meta.TransferSyntaxUID = UID(piece.form.file_syntax(piece.kind))
         dataset.save_as(path, enforce_file_format=True)

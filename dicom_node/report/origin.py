@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset
 
-from dicom_node.errors import PatientsDiffer, ReportError
+from dicom_node.errors import ReportError
 from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment
 from dicom_node.report.form import Form
-from dicom_node.report.header import CHARACTER_SET, clean_header
+from dicom_node.report.header import CHARACTER_SET, clean_header, name_patient
 from dicom_node.report.identity import SOFTWARE, Identity, describe_settings, join, pinned_moment
 from dicom_node.study import Acquisition, Outcome, SourceFrame, Study
 from models.findings import Findings, Measurement
@@ -97,21 +97,23 @@ class Origin:
 
 
 def open_origin(study: Study, outcome: Outcome) -> Origin:
-    """Read the source headers of one outcome. Raises ReportError when they are not one patient's study."""
+    """Read the source headers of one outcome. Raises ReportError when they are not this study's.
+
+    That they are one patient's was made sure of before anything was assembled; all results name the patient
+    in the same words.
+    """
     acquisition = study.acquisitions[outcome.acquisition]
     raw = tuple(source.headers() for source in acquisition.sources)
     headers = tuple(tuple(clean_header(item) for item in instances) for instances in raw)
+    number, which, position = study.spokesman
+    patient = clean_header(study.acquisitions[number].sources[which].headers()[position])
     for header in (header for instances in headers for header in instances):
         if header.get("StudyInstanceUID") != study.study_uid:
             raise ReportError(
                 f"study {study.study_uid}: source instance {header.get('SOPInstanceUID')} belongs to "
                 f"study {header.get('StudyInstanceUID')}"
             )
-        if header.PatientID != headers[0][0].PatientID:
-            raise PatientsDiffer(
-                f"study {study.study_uid}: source instance {header.get('SOPInstanceUID')} names another "
-                "patient than the others; nothing was written, correct the study at its source"
-            )
+        name_patient(header, patient)
     _check_grid(study.study_uid, acquisition, headers)
     identity = _identity(outcome, acquisition, headers)
     return Origin(

@@ -15,6 +15,8 @@ from pydicom.sr.codedict import Collection, codes
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ParametricMapStorage, SegmentationStorage
 
+from dicom_node.report.header import PATIENT_AND_STUDY
+
 ALIKE = ("276214006", "260753009", "{pixels}")
 """Codes that highdicom's templates name otherwise than pydicom's dictionary does, or that it has not."""
 
@@ -130,9 +132,9 @@ def _code_fault(value: str, scheme: str, meaning: str) -> str:
 
 
 def _items(dataset: Dataset) -> Iterator[Dataset]:
-    """Every item of every sequence."""
+    """Every item of every sequence of ours: what is carried of patient and study has codes of its own."""
     for element in dataset:
-        if element.VR == "SQ":
+        if element.VR == "SQ" and element.keyword not in PATIENT_AND_STUDY:
             for item in element.value:
                 yield item
                 yield from _items(item)
