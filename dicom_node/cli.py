@@ -18,17 +18,11 @@ from rich.table import Table
 from dicom_node import __version__
 from dicom_node.access.command import app as access
 from dicom_node.errors import NodeError, SettingsError
-from dicom_node.options import (
-    Analysis,
-    AsJson,
-    Config,
-    OtherWeights,
-    StudyUid,
-)
+from dicom_node.jobs_cli import app as jobs
+from dicom_node.options import Analysis, Config, OtherWeights
 from dicom_node.orders import EvaluationOrder, PhantomOrder, spread
 from dicom_node.send import send
 from dicom_node.settings import Settings, load
-from dicom_node.show import print_done, print_job, print_json, print_list
 
 RESEARCH_USE = "Research use only. Not a medical device."
 app = typer.Typer(
@@ -37,9 +31,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-)
-jobs = typer.Typer(
-    help="What became of each study: list, show, retry, cancel.", no_args_is_help=True
 )
 app.add_typer(jobs, name="jobs")
 app.add_typer(access, name="access")
@@ -148,6 +139,16 @@ def purge(
 
 
 @app.command()
+def init(
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """Write a commented node.toml, the systemd unit, alarms and their documentation; says what to do next."""
+    for line in _call("dicom_node.install:write_files", out, force):
+        typer.echo(line)
+
+
+@app.command()
 def conformance() -> None:
     """Print the DICOM conformance statement of this version, as Markdown."""
     typer.echo(_call("dicom_node.conformance:statement"), nl=False)
@@ -157,7 +158,10 @@ def conformance() -> None:
 def train(
     analysis: Analysis,
     out: Annotated[Path, typer.Option(help="Folder for weights, curves and card.")] = Path("runs"),
-    config: Annotated[Path, typer.Option(help="How to train.")] = Path("config/layer.toml"),
+    config: Annotated[
+        Path | None,
+        typer.Option(help="How to train, as layer.toml of `init`. Without it: as shipped."),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -177,6 +181,7 @@ def train(
     With --data: fine-tunes on a site's own images and masks. The same command continues what was cut off.
     """
     _known(analysis, "models.training")
+    config = config or import_module("models.training.config").SHIPPED
     with _told():
         if data is None:
             _call("models.training:main", analysis, config, out)
@@ -280,53 +285,6 @@ def cohort(
     raise typer.Exit(
         _call("dicom_node.cohort.command:run", paths, out, subjects, margin=margin, seed=seed)
     )
-
-
-@jobs.command("list")
-def jobs_list(config: Config = None, as_json: AsJson = False) -> None:
-    """One line per study, the newest first."""
-    found = _call("dicom_node.jobs:list_jobs", load(config))
-    (print_json if as_json else print_list)(found)
-
-
-@jobs.command("show")
-def jobs_show(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
-    """All that is known of one study: stages, seconds, destinations, the reason of a failure."""
-    settings, study = _named(config, study)
-    found = _call("dicom_node.jobs:show_job", settings, study)
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(f"in the log   {_call('dicom_node.lookup:log_name', settings, study)}\n")
-        for job in found:
-            print_job(job)
-
-
-@jobs.command("retry")
-def jobs_retry(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
-    """Run a failed study again from the stage where it failed."""
-    settings, study = _named(config, study)
-    print_done(_call("dicom_node.jobs:retry_job", settings, study), study, as_json)
-
-
-@jobs.command("accept")
-def jobs_accept(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
-    """The patient of a study was corrected and it was sent again: analyze what names the newest."""
-    settings, study = _named(config, study)
-    print_done(_call("dicom_node.jobs:accept_patient", settings, study), study, as_json)
-
-
-@jobs.command("cancel")
-def jobs_cancel(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
-    """Stop the work on a study; what was received is kept."""
-    settings, study = _named(config, study)
-    print_done(_call("dicom_node.jobs:cancel_job", settings, study), study, as_json)
-
-
-def _named(config: Path | None, study: str) -> tuple[Settings, str]:
-    """The settings, and the UID of a study of which the log's hash may have been given."""
-    settings = load(config)
-    return settings, _call("dicom_node.lookup:study_named", settings, study)
 
 
 def _version(wanted: bool) -> None:

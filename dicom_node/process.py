@@ -4,19 +4,19 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
 from rich.console import Console
 from rich.markup import escape
 
 from dicom_node.analyze import analyze_study, load_analyses
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.identity import own_results, shared_header
-from dicom_node.assemble.instances import MALFORMED
 from dicom_node.errors import StudyError
+from dicom_node.headers import MALFORMED, read_header
 from dicom_node.report import write_answer, write_objects
 from dicom_node.report.page import write_page
 from dicom_node.settings import Settings
@@ -29,6 +29,19 @@ REFUSED = 3
 
 UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
 """Not only dots: a study's UID names its folder."""
+
+OTHER_FILES = {
+    "a PNG picture": (0, b"\x89PNG"),
+    "a JPEG picture": (0, b"\xff\xd8\xff"),
+    "a GIF picture": (0, b"GIF8"),
+    "a BMP picture": (0, b"BM"),
+    "an MP4 or QuickTime film": (4, b"ftyp"),
+    "an AVI film": (0, b"RIFF"),
+    "a PDF document": (0, b"%PDF"),
+    "a ZIP archive": (0, b"PK\x03\x04"),
+}
+"""What hand-held scanners export beside DICOM: place and bytes of the mark at the beginning of a file."""
+MOST_START_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +112,10 @@ def find_studies(
         try:
             instance, study_uid = _identify(path)
         except MALFORMED as error:
-            unreadable.append((path, f"not a readable DICOM file ({type(error).__name__})"))
+            unreadable.append((path, _why_unreadable(path, error)))
             continue
-        uids = (study_uid, instance.sop_instance_uid, instance.sop_class_uid)
-        if bad := [uid for uid in uids if len(uid) > 64 or not UID_FORM.fullmatch(uid)]:
-            unreadable.append(
-                (path, f"its study, instance or class UID is no UID: {bad[0][:70]!r}")
-            )
+        if reason := _without_uid(instance, study_uid):
+            unreadable.append((path, reason))
         elif instance.sop_instance_uid in seen:
             reason = f"instance {instance.sop_instance_uid} was already read from another file"
             unreadable.append((path, reason))
@@ -119,9 +129,32 @@ def _identify(path: Path) -> tuple[StoredInstance, str]:
     """The instance in a file, and its study; a UID that is not there is empty."""
     check_inflated(path)
     keywords = ["SOPInstanceUID", "SOPClassUID", "StudyInstanceUID"]
-    header = dcmread(path, stop_before_pixels=True, specific_tags=keywords)
+    header = read_header(path, keywords)
     sop_instance_uid, sop_class_uid, study_uid = (str(header.get(key, "")) for key in keywords)
     return StoredInstance(sop_instance_uid, sop_class_uid, path.resolve()), study_uid
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    with suppress(OSError), path.open("rb") as file:
+        start = file.read(MOST_START_BYTES)
+        for name, (place, mark) in OTHER_FILES.items():
+            if start.startswith(mark, place):
+                return f"{name}, not DICOM: let the scanner or its app send or export DICOM"
+    return f"not a readable DICOM file ({type(error).__name__})"
+
+
+def _without_uid(instance: StoredInstance, study_uid: str) -> str:
+    """Which UID the scanner left out, or wrote as something else; "" where all are there."""
+    for name, uid in (
+        ("Study Instance UID (0020,000D)", study_uid),
+        ("SOP Instance UID (0008,0018)", instance.sop_instance_uid),
+        ("SOP Class UID (0008,0016)", instance.sop_class_uid),
+    ):
+        if not uid:
+            return f"the scanner wrote no {name}"
+        if len(uid) > 64 or not UID_FORM.fullmatch(uid):
+            return f"the scanner wrote a {name} that is no UID: {uid[:70]!r}"
+    return ""
 
 
 def _files(paths: Iterable[Path]) -> Iterable[Path]:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.filereader import data_element_generator, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from dicom_node.headers import read_header
 from dicom_node.patient import read_as
 from models.findings import Findings
 from models.scan import Scan
@@ -82,10 +83,7 @@ class Source:
 
     def headers(self) -> tuple[Dataset, ...]:
         """The instances' data sets without pixel data, in the order of ``paths``."""
-        return tuple(
-            read_as(dcmread(path, stop_before_pixels=True), self.character_set)
-            for path in self.paths
-        )
+        return tuple(read_as(read_header(path), self.character_set) for path in self.paths)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -104,7 +104,7 @@ def test_every_object_belongs_to_the_study_of_its_source(case):
         assert dataset.StudyInstanceUID == study.study_uid
         assert dataset.PatientID == source.PatientID
         assert dataset.PatientName == source.PatientName
-        assert (dataset.ContentDate, dataset.StudyDate) == (source.StudyDate, source.StudyDate)
+        assert dataset.StudyDate == source.StudyDate
         assert (dataset.SOPClassUID, dataset.SOPInstanceUID) == (
             item.sop_class_uid,
             item.sop_instance_uid,

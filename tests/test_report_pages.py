@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom import Dataset, dcmread
 
 from dicom_node.report import Written, write_objects
@@ -102,6 +103,35 @@ def test_the_document_says_what_a_reader_needs(written: Sequence[Written], tmp_p
         assert words in text
 
 
+@pytest.mark.peer
+def test_the_document_looks_like_the_pages(written: Sequence[Written], tmp_path: Path) -> None:
+    """Most of all the tint of the layers, which a PDF can lose where images lie on each other."""
+    (document,) = read(written, "document")
+    path = tmp_path / "pages.pdf"
+    path.write_bytes(document.EncapsulatedDocument[: document.EncapsulatedDocumentLength])
+    subprocess.run([peer("pdftoppm"), "-r", "120", "-png", path, tmp_path / "page"], check=True)
+    drawn = sorted(tmp_path.glob("page-*.png"))
+    for file, page in zip(drawn, read(written, "page"), strict=True):
+        with Image.open(file) as picture:
+            seen = np.asarray(picture.convert("RGB"), dtype=np.float64)
+        meant = page.pixel_array.astype(np.float64)
+        rows, columns = (
+            min(lengths) for lengths in zip(seen.shape[:2], meant.shape[:2], strict=True)
+        )
+        # Over blocks, as edges and letters are drawn a fraction of a pixel elsewhere.
+        tints = [blocks(pixels[:rows, :columns]) for pixels in (seen, meant)]
+        assert np.abs(tints[0] - tints[1]).max() < 6.0
+        assert np.abs(tints[1]).max() > 8.0
+
+
+def blocks(pixels: np.ndarray, size: int = 24) -> np.ndarray:
+    """Mean tint of each block: each channel less the gray of the pixel."""
+    tint = pixels - pixels.mean(axis=-1, keepdims=True)
+    rows, columns = (length // size for length in pixels.shape[:2])
+    tint = tint[: rows * size, : columns * size].reshape(rows, size, columns, size, 3)
+    return np.asarray(tint.mean(axis=(1, 3)))
+
+
 def test_shear_wave_speed_is_a_map_in_the_units_of_the_standard(written: Sequence[Written]) -> None:
     saliency, speed = read(written, "map")
     assert saliency.SeriesInstanceUID != speed.SeriesInstanceUID
@@ -110,7 +140,14 @@ def test_shear_wave_speed_is_a_map_in_the_units_of_the_standard(written: Sequenc
     quantity = mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0]
     assert (quantity.CodeValue, quantity.CodingSchemeDesignator) == ("130611", "DCM")
     assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "cm/s"
-    assert speed["ContentCreatorName"].is_empty
+    for item in (saliency, speed):
+        assert item.ContentCreatorName == "dicom-node"
+        window = item.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0]
+        top = float(item.pixel_array.max())
+        assert window.VOILUTFunction == "LINEAR_EXACT"
+        low, high = (window.WindowCenter + sign * window.WindowWidth / 2 for sign in (-1, 1))
+        assert low == pytest.approx(0)
+        assert high >= top * 0.999
     inside = make_scan().valid
     values = speed.pixel_array
     assert values.dtype == np.float32

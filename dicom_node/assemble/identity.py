@@ -5,11 +5,11 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
 from dicom_node.assemble.facts import declaration_of
-from dicom_node.assemble.instances import MALFORMED
 from dicom_node.errors import SeveralPatients, UnusableIdentifier
+from dicom_node.headers import MALFORMED, read_header
 from dicom_node.patient import PERSON, Comparison, Person, compare_all, fault_of, person_of, read_as
 from dicom_node.patient.identifiers import UNREADABLE
 from dicom_node.settings import Source
@@ -113,7 +113,7 @@ def choose_spokesman(acquisitions: Sequence[Acquisition]) -> tuple[int, int, int
     for number, acquisition in enumerate(acquisitions):
         for which, source in enumerate(acquisition.sources):
             for position, path in enumerate(source.paths):
-                header = dcmread(path, stop_before_pixels=True, specific_tags=list(PERSON))
+                header = read_header(path, PERSON)
                 read_as(header, source.character_set)
                 said = json.dumps([str(header.get(keyword) or "") for keyword in PERSON])
                 named.setdefault(said, []).append((number, which, position))
@@ -209,4 +209,4 @@ def _headers(
 def _read(instance: StoredInstance, keywords: Sequence[str]) -> Dataset:
     """Some attributes. Raises what is MALFORMED."""
     check_inflated(instance.path)
-    return dcmread(instance.path, stop_before_pixels=True, specific_tags=list(keywords))
+    return read_header(instance.path, keywords)

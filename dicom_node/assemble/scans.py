@@ -214,4 +214,5 @@ def _own_facts(tissue: Placed, ground: _Ground, wave: _Wave) -> dict[str, str]:
         "shear_wave": wave.words,
         "shear_wave_left_out": wave.left_out,
         "geometry_notes": "; ".join(tissue.notes),
+        "pixel_notes": ground.gray.note,
     }

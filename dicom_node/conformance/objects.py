@@ -8,7 +8,6 @@ from pydicom.tag import Tag
 
 from dicom_node.conformance.markdown import table
 from dicom_node.report.header import CHARACTER_SET, PATIENT_AND_STUDY, REQUIRED
-from dicom_node.report.identity import UNKNOWN_DATE
 
 Sources = Mapping[str, str]
 """Where the values of attributes come from, by keyword."""
@@ -18,9 +17,7 @@ SOMETIMES = "where "
 
 GIVEN = f"{SOMETIMES}the source has it"
 COPIED = "the source's, made valid; empty where it has none"
-PINNED = (
-    f"of the study, else of series, acquisition, image; {UNKNOWN_DATE} 000000 where none has any"
-)
+MADE = "when it was made, see 4.3"
 
 COMMON: Sources = MappingProxyType(
     {
@@ -32,9 +29,11 @@ COMMON: Sources = MappingProxyType(
         "SpecificCharacterSet": CHARACTER_SET,
         "SOPClassUID": "see the SOP classes proposed, 4.2.2",
         "SOPInstanceUID": "derived, see 4.3",
-        "InstanceCreationDate": PINNED,
+        "InstanceCreationDate": MADE,
         "InstanceCreationTime": "with Instance Creation Date",
-        "ContentDate": PINNED,
+        "SeriesDate": MADE,
+        "SeriesTime": "with Series Date",
+        "ContentDate": MADE,
         "ContentTime": "with Content Date",
         "Modality": "SEG, SR, OT (maps, pages), DOC (PDF), US (companions)",
         "Manufacturer": "dicom-node",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from dicom_node.conformance.markdown import first_sentence, hexadecimal, table
-from dicom_node.deliver import NOT_SUPPORTED
+from dicom_node.deliver import DUPLICATE, MOST_SILENT, NOT_SUPPORTED, statuses
 from dicom_node.errors import Refused
 from dicom_node.reasons import REASONS
 from dicom_node.receive import commitment, procedure, stow
@@ -18,16 +18,45 @@ ADVICE = {
 }
 """What the sender should do, by error."""
 
+AGAIN = "tried again later, see the pauses above; the others of the study are sent meanwhile"
 PEERS = (
     ("0x0000", "stored", "delivered"),
     ("0xBxxx", "stored, with a warning", "delivered; the status is kept and shown by `jobs show`"),
-    ("0xA7xx", "out of resources", "tried again later, see the pauses above"),
+    *((hexadecimal(status), what, "as above") for status, what in statuses.WARNINGS.items()),
+    ("0xA7xx", statuses.OUT_OF_RESOURCES, AGAIN),
+    *((hexadecimal(status), what, "as above") for status, what in statuses.NOT_NOW.items()),
+    ("0xFExx, 0xFFxx", statuses.UNFINISHED, "as above"),
+    (
+        hexadecimal(DUPLICATE),
+        "duplicate SOP instance, after a send that was not answered, or where commitment is asked for",
+        "delivered, with a note; storage commitment, where it is asked for, says whether the peer keeps it",
+    ),
+    (
+        hexadecimal(DUPLICATE),
+        "duplicate SOP instance, though this node has sent none and commitment is not asked for",
+        "not tried again: whose object that is, nobody knows; the others of the study are sent",
+    ),
     ("0xA9xx, 0xCxxx, any other", "refused", "not tried again; the others of the study are sent"),
-    (hexadecimal(NOT_SUPPORTED), "SOP class not supported", "as above; also said of a context not accepted"),
+    (
+        hexadecimal(NOT_SUPPORTED),
+        "SOP class not supported",
+        "as above; also said of a context not accepted",
+    ),
     ("association rejected, transient", "busy", "tried again later"),
-    ("association rejected, permanent", "unwelcome", "not tried again"),
-    ("no connection, no answer, aborted", "unreachable", "tried again later"),
-)  # fmt: skip
+    (
+        "association rejected, permanent",
+        "AE title not known, or another reason that an administrator mends",
+        "logged as a warning at once, shown by `jobs show`, and tried again as long as a network fault",
+    ),
+    (
+        "aborted or no answer at one object",
+        "unknown whether it is stored",
+        "the others go over a new association; this one is tried again later, after what was not tried; "
+        f"the attempt ends after {MOST_SILENT} objects in a row without an answer in time",
+    ),
+    ("no connection", "unreachable", "tried again later"),
+)
+"""Statuses by PS3.7 annex C and PS3.4 table B.2-1; rejections by PS3.8 section 9.3.4."""
 
 
 def tables() -> dict[str, object]:

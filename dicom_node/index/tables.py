@@ -158,6 +158,8 @@ deliveries = sa.Table(  # of an object, whichever generations it is a result of
     # Storage commitment, where the destination is asked for it.
     sa.Column("committed_at", sa.Float),
     sa.Column("commitment_failures", sa.Integer, nullable=False, server_default="0"),
+    # Times that it was sent and no answer came, so that the destination may have it.
+    sa.Column("unanswered", sa.Integer, nullable=False, server_default="0"),
 )
 # What is still to be delivered, among all that was.
 sa.Index(

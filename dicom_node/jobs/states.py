@@ -22,7 +22,10 @@ NOTHING = "nothing to analyze"
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How far a destination is: objects acknowledged of all, the last status and its reason."""
+    """How far a destination is: objects acknowledged of all, the last status and its reason.
+
+    ``next_attempt``: when it is tried again, in words; "" where nothing is left to do.
+    """
 
     destination: str
     status: str
@@ -31,6 +34,7 @@ class Delivery:
     attempts: int
     reason: str
     delivered_at: str
+    next_attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,8 @@ def arrived_state(state: str, deliveries: Sequence[Delivery]) -> str:
     return "delivered" if statuses <= {"delivered", "warning", index.COMMITTED} else state
 
 
-def delivery_of(destination: str, rows: list[sa.Row[Any]]) -> Delivery:
-    """Sum up the objects of one destination; the worst status speaks for all."""
+def delivery_of(destination: str, rows: list[sa.Row[Any]], run: Run | None = None) -> Delivery:
+    """Sum up the objects of one destination; the worst status speaks for all. ``run``: its last attempt."""
     severity = (
         index.COMMITTED,
         "delivered",
@@ -108,7 +112,19 @@ def delivery_of(destination: str, rows: list[sa.Row[Any]]) -> Delivery:
         max(row.attempts for row in rows),
         "; ".join(dict.fromkeys(row.reason for row in rows if row.reason)),
         clock_of(max(acknowledged) if complete else None),
+        next_attempt_of(run) if run and status != index.SUPERSEDED else "",
     )
+
+
+def next_attempt_of(run: Run) -> str:
+    """When a delivery is tried next, by its last run."""
+    if run.status.status == "DELAYED":
+        return clock_of((run.status.delay_until_epoch_ms or 0) / 1000)
+    if run.status.status in ("ENQUEUED", "PENDING"):
+        return "now" if run.status.status == "PENDING" else "as soon as a worker is free"
+    if run.status.status in FAILED:
+        return f"none; `jobs retry STUDY`, or `jobs retry --destination {run.destination} --all`"
+    return "none: canceled; `jobs retry STUDY`" if run.status.status == "CANCELLED" else ""
 
 
 def latest_of(study_uid: str, newest: int, runs: dict[tuple[str, int], list[Run]]) -> int:

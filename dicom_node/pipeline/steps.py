@@ -29,7 +29,7 @@ from dicom_node.pipeline.guard import Guard
 from dicom_node.pipeline.sending import Sender
 from dicom_node.pipeline.stage import stage
 from dicom_node.reasons import INTERNAL_ERROR
-from dicom_node.report import Written, follow, hold_back, write_answer, write_objects
+from dicom_node.report import Moments, Written, follow, hold_back, write_answer, write_objects
 from dicom_node.settings import Settings
 from dicom_node.study import (
     Ground,
@@ -178,7 +178,8 @@ class Steps:
             fault: NotConformant | None = None
             with local.written(folder) as scratch:
                 try:
-                    made = write_objects(study, outcomes, scratch, destinations)
+                    moments = self._moments(study_uid, generation)
+                    made = write_objects(study, outcomes, scratch, destinations, moments)
                     made = follow(made, earlier)
                     hold_back(study_uid, made)
                 except NotConformant as error:
@@ -256,10 +257,17 @@ class Steps:
         # A folder of its own: results that were held back stay to be looked at.
         folder = _folder("answers", study_uid, generation)
         with local.written(folder) as scratch:
-            answers = write_answer(unanalyzed, scratch, self._settings.destinations)
+            destinations = self._settings.destinations
+            moments = self._moments(study_uid, generation)
+            answers = write_answer(unanalyzed, scratch, destinations, moments)
             made = follow(answers, earlier)
             hold_back(study_uid, made)
         return made, folder
+
+    def _moments(self, study_uid: str, generation: int) -> Moments:
+        """As recorded when the generation was closed: a stage that runs again writes the same bytes."""
+        closed_at, earlier = index.moments_of(self._engine, study_uid, generation)
+        return Moments(earlier=earlier) if closed_at is None else Moments(closed_at, earlier)
 
     def dead_letter(
         self, study_uid: str, generation: int, word: str, error: BaseException | None

@@ -19,7 +19,6 @@ from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ReportError
 from dicom_node.report.burned_in import say_burned_in
-from dicom_node.report.equipment import pin_times
 from dicom_node.report.header import CHARACTER_SET, EQUIPMENT, carry_identity, clean_header
 from dicom_node.report.laterality import set_image_laterality
 from dicom_node.report.origin import Origin
@@ -99,7 +98,7 @@ def build_companion(origin: Origin, pixels: NDArray[np.uint8], position: int) ->
     result.SoftwareVersions = named["software_versions"]
     result.DeviceSerialNumber = named["device_serial_number"]
     result.ContributingEquipmentSequence = _equipment(origin, named["contributing_equipment"])
-    result.ContentDate, result.ContentTime = origin.identity.date, origin.identity.time
+    result.ContentDate = result.ContentTime = ""
     result.ImageType = ["DERIVED", "SECONDARY"]
     result.BodyPartExamined = "LSPINE"
     say_burned_in(result, origin)
@@ -109,7 +108,7 @@ def build_companion(origin: Origin, pixels: NDArray[np.uint8], position: int) ->
     result.SourceImageSequence = source_items(origin, position)
     _set_place(result, origin, square_grid(origin.acquisition.scan), position)
     _set_pixels(result, pixels, origin.form.transfer_syntax("companion"))
-    pin_times(result, origin.identity)
+    origin.finish(result)
     return result
 
 

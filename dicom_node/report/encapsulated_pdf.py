@@ -5,7 +5,6 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import EncapsulatedPDFStorage
 
 from dicom_node.report.burned_in import say_burned_in
-from dicom_node.report.equipment import pin_times
 from dicom_node.report.header import CHARACTER_SET, carry_identity
 from dicom_node.report.laterality import set_image_laterality
 from dicom_node.report.origin import Origin
@@ -35,7 +34,7 @@ def build_document(origin: Origin, document: bytes) -> Dataset:
     result.DeviceSerialNumber = named["device_serial_number"]
     result.ContributingEquipmentSequence = named["contributing_equipment"]
     result.ConversionType = "WSD"
-    result.ContentDate, result.ContentTime = origin.identity.date, origin.identity.time
+    result.ContentDate = result.ContentTime = ""
     result.AcquisitionDateTime = ""
     say_burned_in(result, origin, required=True)
     set_image_laterality(result, origin.acquisition.scan)
@@ -45,5 +44,5 @@ def build_document(origin: Origin, document: bytes) -> Dataset:
     result.MIMETypeOfEncapsulatedDocument = "application/pdf"
     result.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
     result.EncapsulatedDocumentLength = len(document)
-    pin_times(result, origin.identity)
+    origin.finish(result)
     return result

@@ -12,6 +12,7 @@ from highdicom import sr
 from highdicom.sr import RelationshipTypeValues
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as Concept
 
 from dicom_node.errors import ReportError
 from dicom_node.report import concepts
@@ -58,6 +59,7 @@ def _line_twin(
         tracking_identifier=sr.TrackingIdentifier(uid, f"{TOOL}:Length:{identifier}"),
         referenced_region=region.as_region(),
         measurements=[number],
+        qualitative_evaluations=[_told(concepts.ONE_LINE)],
         **_described(origin, segment),
     )
     _attach(group, region)
@@ -73,6 +75,7 @@ def _region_twin(
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid, identifier),
         referenced_region=analyzed_region(origin).as_region(),
+        qualitative_evaluations=[_told(concepts.NO_LINE)],
         **_described(origin, segment),
     )
 
@@ -92,8 +95,14 @@ def _segment_group(
             mask.SOPClassUID, mask.SOPInstanceUID, segment.number, source_images=sources
         ),
         measurements=[_number(item) for item in measurements],
+        qualitative_evaluations=[_told(concepts.STATISTICS)],
         **_described(origin, segment),
     )
+
+
+def _told(what: Concept) -> sr.QualitativeEvaluation:
+    """Why a layer has two groups, for those who read the tree."""
+    return sr.QualitativeEvaluation(concepts.TOLD, what)
 
 
 def classification_group(

@@ -25,6 +25,7 @@ from dicom_node.report.encapsulated_pdf import build_document
 from dicom_node.report.form import PAGES, REPORT_CLASSES, Form, Wish, wishes_of
 from dicom_node.report.header import carry_identity
 from dicom_node.report.measurements import build_measurements
+from dicom_node.report.moments import Moments
 from dicom_node.report.origin import Origin, open_origin
 from dicom_node.report.parametric_map import build_map, is_placed, quantities
 from dicom_node.report.secondary_capture import build_page
@@ -70,19 +71,22 @@ def write_objects(
     outcomes: Sequence[Outcome],
     folder: Path,
     destinations: Sequence[Destination] = (),
+    moments: Moments | None = None,
 ) -> tuple[Written, ...]:
     """Write what the destinations want of every outcome, or the reason why there is nothing.
 
     An object that several want alike is written once; without destinations, what one gets by default.
-    The same study, outcomes and wishes give the same bytes. Raises ReportError naming the study when
-    something cannot be written rightly, NotConformant when an object did not pass its check.
+    The same study, outcomes, wishes and moments give the same bytes; without moments, all is made now.
+    Raises ReportError naming the study when something cannot be written rightly, NotConformant when an
+    object did not pass its check.
     """
     wishes = wishes_of(destinations or [Destination()])
     comparisons = compare_sides(study, outcomes)
+    moments = moments or Moments()
     written: list[Written] = []
     for outcome in outcomes:
         added = tuple(item for comparison in comparisons for item in comparison.of(outcome))
-        origin = replace(open_origin(study, outcome), compared=added)
+        origin = replace(open_origin(study, outcome), compared=added, moments=moments)
         written += _Desk(origin, folder).write(wishes)
     hold_back(study.study_uid, written)
     return tuple(written)

@@ -142,5 +142,8 @@ def own_value(
         value = group.get(keyword)
         if value not in (None, ""):
             many = value if hasattr(value, "__len__") and not isinstance(value, str) else [value]
-            return tuple(float(number) for number in many)
+            try:
+                return tuple(float(number) for number in many)
+            except ValueError:  # a malformed number is none, as for those who placed the slices
+                return None
     return None

@@ -12,7 +12,7 @@ from pydicom.sr.codedict import codes
 
 from dicom_node.errors import ReportError
 from dicom_node.report.concepts import concept, declare_schemes
-from dicom_node.report.equipment import MANUFACTURER, pin_times
+from dicom_node.report.equipment import MANUFACTURER
 from dicom_node.report.even_length import even_out
 from dicom_node.report.identity import describe_settings
 from dicom_node.report.laterality import add_side, set_image_laterality
@@ -40,6 +40,7 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
             segment_descriptions=[_describe(origin, item) for item in segmentation.segments],
             content_label=re.sub(r"[^A-Z0-9_ ]", "_", origin.name.upper())[:16],
             content_description=describe_geometry(origin),
+            content_creator_name=MANUFACTURER,
             series_description=f"{origin.name} segmentation, research only"[:64],
             omit_empty_frames=origin.form.seg_frames == "sparse",
             **origin.constructor("segmentation", 9000 + 10 * origin.number + 1),
@@ -48,7 +49,7 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
     _name_side(result, origin)
     if origin.form.seg == "binary" and origin.form.encoding != "j2k":
         even_out(result)
-    pin_times(result, origin.identity)
+    origin.finish(result)
     declare_schemes(result)
     return result
 

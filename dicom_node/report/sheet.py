@@ -16,6 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from dicom_node.report import concepts
 from dicom_node.report.cautions import side_caution
 from dicom_node.report.form import PAGES
 from dicom_node.report.identity import SOFTWARE
@@ -42,7 +43,6 @@ DPI = 120  # letters of 8 points are 13 pixels high, and a page is 1403 x 992
 RED = "#9c1f1f"
 WARNING = "RESEARCH USE ONLY. Not a medical device. Not for diagnosis."
 LEFT, RIGHT = 0.035, 0.965
-PROBABILITY = "PROBABILITY"
 SHOWN_COLUMNS = 5
 """More than these are no table that can be read on a screen; the report has them all."""
 
@@ -72,6 +72,8 @@ def as_pdf(figures: Sequence[Figure]) -> bytes:
 def _page(scan: Scan, name: str, number: int) -> Figure:
     """An empty page with its heading, the warning and the foot."""
     figure = Figure(figsize=SIZE_INCH, dpi=DPI, facecolor=PAPER)
+    # A PDF would join the images of a panel into one, and mix veils with the gray below them twice.
+    figure.suppressComposite = True
     figure.add_artist(Rectangle((0, 0.945), 1, 0.055, color=RED, transform=figure.transFigure))
     figure.text(LEFT, 0.9725, WARNING, va="center", fontsize=12, color=PAPER, weight="bold")
     figure.text(RIGHT, 0.9725, f"page {number} of {PAGES}", va="center", ha="right", color=PAPER)
@@ -144,7 +146,7 @@ def _decisions(figure: Figure, findings: Findings) -> None:
         ends = [
             f"{item.value:.0f}"
             for item in findings.measurements
-            if item.segment is None and item.quantity.value == PROBABILITY
+            if item.segment is None and item.quantity.value == concepts.INTERVAL_OF
         ]
         interval = f" ({ends[0]} to {ends[1]} % over the ensemble)" if len(ends) == 2 else ""
         figure.text(

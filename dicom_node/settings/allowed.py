@@ -37,8 +37,8 @@ def _are_objects(words: tuple[str, ...]) -> bool:
 
 
 def _are_uids(values: tuple[str, ...]) -> bool:
-    """PS3.5 section 9.1."""
-    pattern = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
+    """PS3.5 section 9.1, with leading zeros in components, as scanners write them."""
+    pattern = re.compile(r"\d+(\.\d+)*", re.ASCII)
     return all(len(value) <= 64 and pattern.fullmatch(value) for value in values)
 
 

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 
+SHIPPED = Path(__file__).with_name("layer.toml")
+"""How the shipped weights were trained; in a checkout a link to ``config/layer.toml``."""
+
+
 class TrainingError(Exception):
     """A training cannot be begun or continued, for a reason that the person who asked for it can mend."""
 

@@ -100,7 +100,9 @@ def _settings(config: Config) -> tuple[SiteConfig, Config]:
     """The part of the configuration for a site, and the rest with the site's steps and learning rate."""
     site = config.site
     if site is None:
-        raise ConfigError("the configuration has no part [site]; config/layer.toml shows one")
+        raise ConfigError(
+            "the configuration has no part [site]; the layer.toml that `dicom-node init` writes has one"
+        )
     part = replace(config.segment, steps=site.steps, learning_rate=site.learning_rate)
     return site, replace(config, segment=part)
 
