@@ -48,7 +48,7 @@ MOST_START_BYTES = 8
 class Verdict:
     """What became of one study: its folder, the objects written, the reasons of what was refused.
 
-    cautions  which viewers will not show the objects rightly.
+    cautions  what to know of the objects, as which viewers will not show them rightly.
     """
 
     study_uid: str

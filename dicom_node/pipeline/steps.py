@@ -356,11 +356,11 @@ def _folder(kind: str, study_uid: str, generation: int) -> str:
 
 
 def _caution(study_uid: str, generation: int, made: Sequence[Written]) -> list[str]:
-    """Say once which viewers will not show what was made; returns the sentences."""
+    """Say once what to know of the results that were made; returns the sentences."""
     cautions = list(dict.fromkeys(text for item in made for text in item.cautions))
     for caution in cautions:
         what = {"study": study_uid, "generation": generation, "caution": caution}
-        LOGGER.warning("not shown by every viewer", extra={"fields": what})
+        LOGGER.warning("results have a caution", extra={"fields": what})
     return cautions
 
 
