@@ -9,9 +9,21 @@ MOST_FRAMES = 400
 """Weasis 4.6.0 shows no Segmentation of more (its issue 680)."""
 
 
-def cautions_of(dataset: Dataset) -> tuple[str, ...]:
-    """A sentence for each viewer that will show a Segmentation wrongly or not at all, and what helps."""
-    return tuple(_cautions(dataset)) if "SegmentSequence" in dataset else ()
+ONLY_REGIONS = (
+    "Segmentation of a source whose pixel spacing stands in its ultrasound regions alone: viewers that place "
+    "by geometry (VolView) take 1 mm for a pixel and lay the layers in the wrong place; companion = true helps"
+)
+
+
+def cautions_of(dataset: Dataset, has_spacing: bool = True) -> tuple[str, ...]:
+    """A sentence for each viewer that will show a Segmentation wrongly or not at all, and what helps.
+
+    ``has_spacing``: whether the images that it refers to have Pixel Spacing.
+    """
+    if "SegmentSequence" not in dataset:
+        return ()
+    found = list(_cautions(dataset))
+    return tuple(found if has_spacing else [*found, ONLY_REGIONS])
 
 
 def _cautions(mask: Dataset) -> Iterator[str]:
