@@ -10,8 +10,8 @@ MOST_FRAMES = 400
 
 
 ONLY_REGIONS = (
-    "Segmentation of a source whose pixel spacing stands in its ultrasound regions alone: viewers that place "
-    "by geometry (VolView) take 1 mm for a pixel and lay the layers in the wrong place; companion = true helps"
+    "Segmentation of a source whose pixel spacing stands only in its ultrasound regions: viewers that "
+    "place by geometry (VolView) lay its layers in the wrong place; companion = true helps"
 )
 
 

@@ -47,8 +47,7 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
     refer_to_sources(result, origin)
     if not _knows_step(origin):
         measures = result.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-        for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-            measures.pop(keyword, None)
+        measures.pop("SpacingBetweenSlices", None)
     if origin.form.seg == "binary" and origin.form.encoding != "j2k":
         even_out(result)
     origin.finish(result)
@@ -76,7 +75,7 @@ def describe_geometry(origin: Origin) -> str:
 
 
 def _knows_step(origin: Origin) -> bool:
-    return origin.acquisition.scan.geometry.frame_step in ("measured", "declared")
+    return origin.acquisition.scan.geometry.frame_step_known
 
 
 def _label(origin: Origin, segment: Segment) -> str:
