@@ -1,7 +1,9 @@
 """The sentence on a folder: assemble, analyze, report in one process, without network or database."""
 
+import itertools
 import json
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -17,9 +19,9 @@ from dicom_node.assemble import assemble_study
 from dicom_node.assemble.identity import own_results, shared_header
 from dicom_node.errors import StudyError
 from dicom_node.headers import MALFORMED, read_header
-from dicom_node.report import write_answer, write_objects
+from dicom_node.report import Written, write_answer, write_objects
 from dicom_node.report.page import write_page
-from dicom_node.settings import Settings
+from dicom_node.settings import Destination, Settings
 from dicom_node.study import Ground, StoredInstance, Unanalyzed, check_inflated
 from models.analysis import Analysis
 
@@ -27,6 +29,7 @@ REFUSED = 3
 """Exit status when nothing could be analyzed; 2 is wrong usage, 1 an error."""
 
 
+NO_FILE_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
 """Not only dots: a study's UID names its folder."""
 
@@ -74,7 +77,8 @@ def process(paths: Sequence[Path], out: Path, settings: Settings) -> int:
     """Analyze every study found in files and folders; returns the exit status (0 or 3).
 
     One study writes straight into ``out``, several into one folder each; ``out/findings.json`` always exists.
-    A study that cannot be analyzed gets the report that says why (``answer.dcm``).
+    A study that cannot be analyzed gets the report that says why (``answer.dcm``). With destinations in the
+    configuration, each has a folder of its name, with what it would get, in its forms.
     """
     console = Console(stderr=True, soft_wrap=True)
     studies, unreadable = find_studies(paths)
@@ -197,9 +201,9 @@ class _Bench:
         reasons += [f"{item.sop_instance_uid}: {item.reason}" for item in study.unused]
         self._tell(study_uid, "report")
         folder.mkdir(parents=True, exist_ok=True)
-        written = write_objects(study, outcomes, folder)
+        written = write_objects(study, outcomes, folder, self.settings.destinations)
         write_page(study, outcomes, folder)
-        names = tuple(item.path.name for item in written)
+        names = sort_out(written, folder, self.settings.destinations)
         told = [*study.cautions, *(text for item in written for text in item.cautions)]
         cautions = tuple(dict.fromkeys(told))
         return Verdict(study_uid, folder, names, tuple(reasons), True, cautions)
@@ -216,13 +220,45 @@ class _Bench:
         if self.settings.report.refusals:
             folder.mkdir(parents=True, exist_ok=True)
             header = shared_header(study_uid, instances, self.settings.sources)
-            written = write_answer(Unanalyzed(study_uid, tuple(grounds), header), folder)
-            names = tuple(item.path.name for item in written)
+            unanalyzed = Unanalyzed(study_uid, tuple(grounds), header)
+            written = write_answer(unanalyzed, folder, self.settings.destinations)
+            names = sort_out(written, folder, self.settings.destinations)
         reasons = tuple(ground.sentence for ground in grounds)
         return Verdict(study_uid, folder, names, reasons, False)
 
     def _tell(self, study_uid: str, what: str) -> None:
         self.console.print(f"{study_uid}: {what}")
+
+
+def sort_out(
+    written: Sequence[Written], folder: Path, destinations: Sequence[Destination]
+) -> tuple[str, ...]:
+    """Give each destination a folder with what it would get; returns the files, relative to ``folder``.
+
+    What several get alike is in each of their folders. Without destinations everything stays where it is.
+    """
+    if not destinations:
+        return tuple(item.path.name for item in written)
+    places = _folder_names([destination.name for destination in destinations])
+    names = []
+    for item in written:
+        for place in (places[name] for name in item.due):
+            (folder / place).mkdir(exist_ok=True)
+            shutil.copy2(item.path, folder / place / item.path.name)
+            names.append(f"{place}/{item.path.name}")
+        item.path.unlink()
+    return tuple(sorted(names))
+
+
+def _folder_names(names: Sequence[str]) -> dict[str, str]:
+    """For each destination a name that every file system takes; no two alike, whatever its case."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = NO_FILE_NAME.sub("_", name).strip(".") or "_"
+        taken = {other.lower() for other in found.values()}
+        tries = (plain if count == 1 else f"{plain}-{count}" for count in itertools.count(1))
+        found[name] = next(each for each in tries if each.lower() not in taken)
+    return found
 
 
 def _write_summary(

@@ -39,9 +39,21 @@ def side_caution(scan: Scan) -> str:
     )
 
 
-def cautions_of(dataset: Dataset) -> tuple[str, ...]:
-    """A sentence for each viewer that will show a Segmentation wrongly or not at all, and what helps."""
-    return tuple(_cautions(dataset)) if "SegmentSequence" in dataset else ()
+ONLY_REGIONS = (
+    "Segmentation of a source whose pixel spacing stands only in its ultrasound regions: viewers that "
+    "place by geometry (VolView) lay its layers in the wrong place; companion = true helps"
+)
+
+
+def cautions_of(dataset: Dataset, has_spacing: bool = True) -> tuple[str, ...]:
+    """A sentence for each viewer that will show a Segmentation wrongly or not at all, and what helps.
+
+    ``has_spacing``: whether the images that it refers to have Pixel Spacing.
+    """
+    if "SegmentSequence" not in dataset:
+        return ()
+    found = list(_cautions(dataset))
+    return tuple(found if has_spacing else [*found, ONLY_REGIONS])
 
 
 def _cautions(mask: Dataset) -> Iterator[str]:

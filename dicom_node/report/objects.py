@@ -28,6 +28,7 @@ from dicom_node.report.measurements import build_measurements
 from dicom_node.report.moments import Moments
 from dicom_node.report.origin import Origin, open_origin
 from dicom_node.report.parametric_map import build_map, is_placed, quantities
+from dicom_node.report.proxy import has_spacing
 from dicom_node.report.secondary_capture import build_page
 from dicom_node.report.segmentation import build_segmentation
 from dicom_node.report.sides import compare_sides
@@ -171,7 +172,10 @@ class _Desk:
             hashlib.sha256(path.read_bytes()).hexdigest(),
             due,
             verdict,
-            (*cautions_for(piece.kind, origin.acquisition.scan), *cautions_of(dataset)),
+            (
+                *cautions_for(piece.kind, origin.acquisition.scan),
+                *cautions_of(dataset, has_spacing(origin)),
+            ),
         )
 
     def _known(self) -> Known:

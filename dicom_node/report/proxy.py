@@ -45,6 +45,7 @@ def proxy_source(origin: Origin) -> Dataset:
     step, row, column = placement.spacing_mm
     measures = Dataset()
     measures.PixelSpacing = _decimals((row, column))
+    # highdicom wants both; ``segmentation`` takes them out where nobody measured or declared them.
     measures.SpacingBetweenSlices = format_number_as_ds(step)
     measures.SliceThickness = format_number_as_ds(placement.thickness_mm)
     plane = Dataset()
@@ -118,6 +119,12 @@ def _own_plane(
     if orientation is None or place_mm is None or len(orientation) != 6 or len(place_mm) != 3:
         return None
     return orientation, place_mm
+
+
+def has_spacing(origin: Origin) -> bool:
+    """Whether the source has Pixel Spacing, and not only the calibration of ultrasound regions."""
+    own = own_value(origin, 0, "PixelMeasuresSequence", "PixelSpacing")
+    return own is not None or "PixelSpacing" in origin.raw[0][0]
 
 
 def _own_thickness_mm(origin: Origin) -> float:

@@ -22,6 +22,7 @@ from dicom_node.report.references import refer_to_sources
 from models.findings import Segment
 
 LEAST_J2K_PIXELS = 32
+NOT_TO_SCALE = " (frame distance not known)"
 
 
 def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
@@ -47,6 +48,9 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
         )
     refer_to_sources(result, origin)
     _name_side(result, origin)
+    if not _knows_step(origin):
+        measures = result.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        measures.pop("SpacingBetweenSlices", None)
     if origin.form.seg == "binary" and origin.form.encoding != "j2k":
         even_out(result)
     origin.finish(result)
@@ -83,12 +87,23 @@ def describe_geometry(origin: Origin) -> str:
     )
 
 
+def _knows_step(origin: Origin) -> bool:
+    return origin.acquisition.scan.geometry.frame_step_known
+
+
+def _label(origin: Origin, segment: Segment) -> str:
+    """The name; with the doubt about the volume, as viewers show names and no content description."""
+    if _knows_step(origin):
+        return segment.label[:64]
+    return f"{segment.label[: 64 - len(NOT_TO_SCALE)]}{NOT_TO_SCALE}"
+
+
 def _describe(origin: Origin, segment: Segment) -> hd.seg.SegmentDescription:
     run = origin.findings.run
     identifier, uid = origin.tracking(segment.number)
     return hd.seg.SegmentDescription(
         segment.number,
-        segment.label[:64],
+        _label(origin, segment),
         concept(segment.category),
         concept(segment.type),
         hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
