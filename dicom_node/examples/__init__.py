@@ -127,8 +127,8 @@ def _check_foreign(studies: Mapping[str, Sequence[StoredInstance]]) -> None:
     if ours := [mask for mask in masks if mask.own]:
         raise ExamplesError(
             f"{len(ours)} of {len(masks)} SEG are results of this program itself, as {ours[0].name}: taken "
-            "as truth they would teach the network its own mistakes. Take them out of the folder, or say --own "
-            "to train on them all the same"
+            "as truth they would teach the network its own mistakes. Take them out of the folder, or say "
+            "--own to train on them all the same"
         )
 
 
