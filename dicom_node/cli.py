@@ -177,6 +177,9 @@ def train(
         Path | None,
         typer.Option(help="The node's TOML, for geometry that it declares of a scanner."),
     ] = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="Take the node's own SEG as truth, too; else refused.")
+    ] = False,
 ) -> None:
     """Train an analysis; shows progress, writes weights with their card.
 
@@ -188,15 +191,15 @@ def train(
         if data is None:
             _call("models.training:main", analysis, config, out)
         else:
-            _train_site(data, config, load(node), out)
+            _train_site(data, config, load(node), out, own)
 
 
-def _train_site(data: Path, config: Path, settings: Settings, out: Path) -> None:
+def _train_site(data: Path, config: Path, settings: Settings, out: Path, own: bool) -> None:
     """Make examples of the DICOM in ``data``, where there is any, and fine-tune on them."""
     words = _call("models.training.subjects:read_words", data)
     examples = out / import_module("models.training.site").EXAMPLES
     for line in _call(
-        "dicom_node.examples:write_examples", data, examples, words.layers, settings.sources
+        "dicom_node.examples:write_examples", data, examples, words.layers, settings.sources, own
     ):
         typer.echo(line)
     _call("models.training.site:train_site", config, data, out)
@@ -236,6 +239,7 @@ def _told() -> Iterator[None]:
         import_module("models.training.config").TrainingError,
         import_module("models.analysis").WeightsError,
         import_module("models.evaluation").EvaluationError,
+        import_module("models.subjects").SubjectsError,
     ) as error:
         raise SettingsError(str(error)) from error
 
@@ -269,7 +273,7 @@ def cohort(
     subjects: Annotated[
         Path | None,
         typer.Option(
-            help="CSV study,subject[,group]; a group is pain, control or empty.",
+            help="CSV subject,study,pain as subjects.csv of `train --data`; pain makes groups.",
             exists=True,
             dir_okay=False,
         ),

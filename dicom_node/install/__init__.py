@@ -32,8 +32,8 @@ def contents() -> dict[str, Traversable]:
 def write_files(out: Path, overwrite: bool) -> tuple[str, ...]:
     """Write configuration, unit, alarms and their documentation into ``out``; returns what to say of it.
 
-    The unit starts this installation with the ``node.toml`` beside it. Raises SettingsError, before anything is
-    written, where a file of other content is there and ``overwrite`` is false.
+    The unit starts this installation with the ``node.toml`` beside it. Raises SettingsError, before
+    anything is written, where a file of other content is there and ``overwrite`` is false.
     """
     folder = out.resolve()
     texts = {name: item.read_text(encoding="utf-8") for name, item in contents().items()}
@@ -69,8 +69,8 @@ def _check_free(folder: Path, texts: dict[str, str]) -> None:
     ]
     if other:
         raise SettingsError(
-            f"{folder}: {', '.join(other)} {_are(other)} there already, with other content; nothing was written. "
-            "Another folder (--out) takes the new ones, to be compared; --force overwrites"
+            f"{folder}: {', '.join(other)} {_are(other)} there already, with other content; nothing was "
+            "written. Another folder (--out) takes the new ones, to be compared; --force overwrites"
         )
 
 

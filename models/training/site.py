@@ -133,6 +133,8 @@ def _material(dataset: Dataset, words: Words, config: Config, out: Path) -> Mate
         f"learn from {people - len(apart)} subjects, {slices[0]} annotated slices; "
         f"validate on {len(apart)} subjects, {slices[1]} annotated slices"
     )
+    if own := sum(item.own for item in annotated):
+        counts += f"; masks of {own} of {len(annotated)} scans are this program's own results"
     return Material(tuple(learn), tuple(validate), split, digest_of(annotated, parts), counts)
 
 
