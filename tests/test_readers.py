@@ -256,7 +256,7 @@ def test_dcmmkdir_makes_a_medium_of_all_objects(
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("mask", ["dense", "labelmap", "deflated", "j2k"])
+@pytest.mark.parametrize("mask", ["dense", "companion", "labelmap", "deflated", "j2k"])
 def test_dcmqi_reads_every_form_but_jpeg_2000(
     mask: str, cases: dict[str, ReaderCase], tmp_path: Path
 ) -> None:
@@ -272,7 +272,7 @@ def test_dcmqi_reads_every_form_but_jpeg_2000(
     assert done.returncode == 0, done.stderr
     images = [sitk.ReadImage(str(file)) for file in tmp_path.glob("*.nrrd")]
     read = np.max([sitk.GetArrayFromImage(image) for image in images], axis=0)
-    assert np.array_equal(read, case.labelmap)
+    assert np.array_equal(cut(read, case.labelmap), case.labelmap)
     assert np.allclose(images[0].GetOrigin(), origin_mm(case, "enhanced"))
 
 
