@@ -138,7 +138,7 @@ def test_the_next_attempt_begins_with_what_was_not_tried(
         lambda: (found := delivery(node, study_uid)) and found.attempts and found, "the attempt"
     )
     archive.start()
-    assert "1 objects were not tried" in waiting.reason
+    assert "objects not tried: 1" in waiting.reason
     delivered(node, study_uid)
     one, other = objects(node, study_uid)
     assert archive.arrivals == [one, other, one]

@@ -13,13 +13,11 @@ from pydicom.uid import (
     SegmentationStorage,
     UltrasoundImageStorage,
 )
-from pynetdicom import build_context
-from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from dicom_node.audit.syslog import connector
 from dicom_node.check.answer import Check
-from dicom_node.deliver import CONNECT_SECONDS, accepted_by, offers
-from dicom_node.deliver.causes import VERIFICATION, of_error
+from dicom_node.deliver import CONNECT_SECONDS, accepted_by
+from dicom_node.deliver.causes import STORAGE_COMMITMENT, VERIFICATION, of_error
 from dicom_node.errors import DeliveryError, SettingsError
 from dicom_node.report.form import OBJECTS, REPORT_CLASSES, Form
 from dicom_node.report.structure import LABEL_MAP
@@ -70,17 +68,15 @@ def look_at_destination(destination: Destination, calling_ae: str) -> Check:
     """Whether it takes what it would get; proposes those presentation contexts, and sends nothing."""
     what, where = f"destination {destination.name}", _where(destination)
     wanted = wanted_by(destination)
-    contexts = offers((each.sop_class, each.transfer_syntax) for each in wanted)
-    contexts.append(build_context(VERIFICATION))
-    if destination.commitment:
-        contexts.append(build_context(StorageCommitmentPushModel))
+    files = [(each.sop_class, each.transfer_syntax) for each in wanted]
+    services = (VERIFICATION, STORAGE_COMMITMENT) if destination.commitment else (VERIFICATION,)
     try:
-        accepted = accepted_by(destination, calling_ae, contexts)
+        accepted = accepted_by(destination, calling_ae, files, services)
     except DeliveryError as error:
         return Check(what, False, f"{where}: {error.reason}")
     classes = {sop_class for sop_class, _ in accepted}
     faults = [_lacking(each) for each in wanted if each.sop_class not in classes]
-    if destination.commitment and StorageCommitmentPushModel not in classes:
+    if destination.commitment and STORAGE_COMMITMENT not in classes:
         faults.append("it offers no storage commitment: set commitment = false")
     if faults:
         return Check(what, False, f"{where} {'; '.join(faults)}")
@@ -106,9 +102,8 @@ def look_at_peer(peer: Peer, calling_ae: str) -> Check:
     identity = {each.name: getattr(peer, each.name) for each in fields(Link)}
     called = Destination(peer.ae_title, peer.ae_title, peer.host, peer.port, **identity)
     what, where = f"peer {peer.ae_title}", _where(called)
-    contexts = [build_context(VERIFICATION), build_context(StorageCommitmentPushModel)]
     try:
-        accepted = accepted_by(called, calling_ae, contexts)
+        accepted = accepted_by(called, calling_ae, (), (VERIFICATION, STORAGE_COMMITMENT))
     except DeliveryError as error:
         sentence = f"{where}: {error.reason}; until then it gets no answers to storage commitment"
         return Check(what, False, sentence)

@@ -149,7 +149,7 @@ class _Attempt:
         name = self.destination.name
         deferred = [each.sentence for each in self.receipts if each.is_deferred]
         declined = [each for each in self.receipts if not (each.is_delivered or each.is_deferred)]
-        rest = [f"{left} objects were not tried"] if left else []
+        rest = [f"objects not tried: {left}"] if left else []
         if self.end:
             said = [*self.unanswered, *deferred, self.end.reason, *rest]
             raise type(self.end)(name, _few(said), self.end.cause)
@@ -229,13 +229,18 @@ def _echo(association: Association, destination: Destination) -> None:
 
 
 def accepted_by(
-    destination: Destination, calling_ae: str, contexts: Sequence[PresentationContext]
+    destination: Destination,
+    calling_ae: str,
+    files: Iterable[tuple[str, str]],
+    services: Iterable[str],
 ) -> tuple[tuple[str, str], ...]:
-    """Propose presentation contexts, and C-ECHO where that is accepted: (abstract, transfer syntax) of each.
+    """Propose the contexts of files (class, transfer syntax) and of services, and C-ECHO where that is one.
 
+    Sends nothing else; returns abstract and transfer syntax of each context that is accepted.
     Raises Unreachable, Busy, Rejected, Declined.
     """
-    with associate(destination, calling_ae, list(contexts)) as association:
+    contexts = [*offers(files), *map(build_context, services)]
+    with associate(destination, calling_ae, contexts) as association:
         accepted = tuple(
             (str(each.abstract_syntax), str(each.transfer_syntax[0]))
             for each in association.accepted_contexts

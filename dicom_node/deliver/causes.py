@@ -22,7 +22,7 @@ CALLED, CALLING, REJECTED = "called AE title", "calling AE title", "association 
 BUSY, BROKEN, NOT_NOW = "peer busy", "association broke", "not now"
 CONTEXTS, REFUSES, SETTINGS, COMMITMENT = "no context", "objects refused", "settings", "commitment"
 
-VERIFICATION = "1.2.840.10008.1.1"
+VERIFICATION, STORAGE_COMMITMENT = "1.2.840.10008.1.1", "1.2.840.10008.1.20.1"
 REASONS = {3: CALLING, 7: CALLED}
 """Of a rejection by the service user, PS3.8 table 9-21."""
 
