@@ -142,7 +142,7 @@ SPECIFIC: Mapping[str, Sources] = MappingProxyType(
             "BurnedInAnnotation": "NO",
             "RecognizableVisualFeatures": "NO",
             "AcquisitionContextSequence": "empty",
-            "ContentCreatorName": "empty: nobody drew it",
+            "ContentCreatorName": "dicom-node",
             "CodingSchemeIdentificationSequence": f"{SOMETIMES}a private scheme is used",
             "FloatPixelData": "saliency from 0 to 1, or shear-wave speed in cm/s",
         },
