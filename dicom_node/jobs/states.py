@@ -104,6 +104,9 @@ def delivery_of(destination: str, rows: list[sa.Row[Any]], run: Run | None = Non
     status = max((row.status for row in rows), key=severity.index)
     acknowledged = [row.delivered_at for row in rows if row.delivered_at is not None]
     complete = len(acknowledged) == len(rows)
+    # An attempt that has just brought the last object is about to end.
+    is_ending = complete and run is not None and run.status.status == "PENDING"
+    is_over = is_ending or status == index.SUPERSEDED
     return Delivery(
         destination,
         status,
@@ -112,7 +115,7 @@ def delivery_of(destination: str, rows: list[sa.Row[Any]], run: Run | None = Non
         max(row.attempts for row in rows),
         "; ".join(dict.fromkeys(row.reason for row in rows if row.reason)),
         clock_of(max(acknowledged) if complete else None),
-        next_attempt_of(run) if run and status != index.SUPERSEDED else "",
+        "" if run is None or is_over else next_attempt_of(run),
     )
 
 
