@@ -115,6 +115,7 @@ SPECIFIC: Mapping[str, Sources] = MappingProxyType(
             "SegmentationType": "BINARY, or LABELMAP where `seg` says so",
             "SegmentSequence": "the segments below: label, codes, algorithm (name, version, weights, "
             "settings), AUTOMATIC, color, Tracking ID and UID (those of the report)",
+            "ContentCreatorName": "dicom-node",
             "SegmentsOverlap": f"{SOMETIMES}BINARY: NO",
             "CodingSchemeIdentificationSequence": f"{SOMETIMES}a private scheme is used",
             "PixelPaddingValue": f"{SOMETIMES}LABELMAP: 0",
