@@ -19,6 +19,9 @@ from models.scan import Scan
 PROGRAM = "dicom-node"
 """Manufacturer of every result, by which a result that comes back is known."""
 
+NOT_TO_SCALE = " (frame distance not known)"
+"""Ends the name of each segment whose volume nobody may compute."""
+
 LARGEST_INFLATED_BYTES = 256 << 20
 """No scanner deflates; our own results do where a destination wants it, and are far smaller."""
 

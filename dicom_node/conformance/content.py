@@ -50,7 +50,9 @@ TREES = {
 4 | HAS ACQ CONTEXT | UIDREF | 112227 DCM Frame of Reference UID | where the source has one
 4 | HAS ACQ CONTEXT | NUM | 110910 DCM Pixel Data Rows | the source's
 4 | HAS ACQ CONTEXT | NUM | 110911 DCM Pixel Data Columns | the source's
-3 | CONTAINS | IMAGE | quantity of the map | each map that the same destination gets
+"""
+    + f"3 | CONTAINS | IMAGE | {ANY} | each map that the same destination gets"
+    + """
 1 | CONTAINS | CONTAINER | 126010 DCM Imaging Measurements | the groups below, the decision last
 """,
     "caliper": _GROUP.format(group="TID 1410")

@@ -127,6 +127,7 @@ SPECIFIC: Mapping[str, Sources] = MappingProxyType(
             "SegmentSequence": "the segments below: label, codes, side of the region (CID 244), "
             "algorithm (name, version, weights, settings), AUTOMATIC, color, Tracking ID and UID (those of "
             "the report)",
+            "ContentCreatorName": "dicom-node",
             "SegmentsOverlap": f"{SOMETIMES}BINARY: NO",
             "CodingSchemeIdentificationSequence": f"{SOMETIMES}a private scheme is used",
             "PixelPaddingValue": f"{SOMETIMES}LABELMAP: 0",

@@ -24,7 +24,7 @@ from dicom_node.errors import ExamplesError, StudyError
 from dicom_node.examples.frames import LABEL_MAP, MaskFrame, ScanGrid, draw, read_frames, read_grid
 from dicom_node.process import find_studies
 from dicom_node.settings import Source
-from dicom_node.study import PROGRAM, Acquisition, StoredInstance
+from dicom_node.study import NOT_TO_SCALE, PROGRAM, Acquisition, StoredInstance
 
 INDEX = "examples.json"
 SEGMENTATIONS = frozenset({SegmentationStorage, LABEL_MAP})
@@ -245,6 +245,7 @@ def _layers_of(mask: Mask, names: Mapping[str, int]) -> dict[int, int]:
     layers = {}
     for item in mask.dataset.SegmentSequence:
         number, label = int(item.SegmentNumber), str(item.get("SegmentLabel") or "")
+        label = label.removesuffix(NOT_TO_SCALE)
         kinds = item.get("SegmentedPropertyTypeCodeSequence") or ()
         codes = [
             f"{one.CodingSchemeDesignator}:{one.CodeValue}" for one in kinds if "CodeValue" in one

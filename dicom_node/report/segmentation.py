@@ -19,10 +19,10 @@ from dicom_node.report.laterality import add_side, set_image_laterality
 from dicom_node.report.origin import Origin
 from dicom_node.report.proxy import proxy_source
 from dicom_node.report.references import refer_to_sources
+from dicom_node.study import NOT_TO_SCALE
 from models.findings import Segment
 
 LEAST_J2K_PIXELS = 32
-NOT_TO_SCALE = " (frame distance not known)"
 
 
 def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
