@@ -19,7 +19,14 @@ from dicom_node.report.identity import SOFTWARE
 from dicom_node.report.laterality import side_of
 from dicom_node.report.picture import draw
 from dicom_node.report.sides import compare_sides
-from dicom_node.report.table import DIMENSIONLESS, Column, columns_of, show, true_thickness_mm
+from dicom_node.report.table import (
+    DIMENSIONLESS,
+    Column,
+    columns_of,
+    show,
+    true_thickness_mm,
+    withheld,
+)
 from dicom_node.study import Outcome, Study
 from models.findings import Classification, Code, Findings, Measurement, Segment
 from models.scan import Scan
@@ -96,6 +103,7 @@ def _view(
         view["decisions"] = [
             _decision(item, outcome.findings) for item in outcome.findings.classifications
         ]
+        view["withheld"] = withheld(outcome.findings)
         pain = (truth or {}).get("pain")
         view["known"] = None if pain is None else ("pain" if pain else "no pain")
     return view

@@ -34,7 +34,7 @@ from dicom_node.report.picture import (
     shown_slices,
 )
 from dicom_node.report.relief import NOTE, draw_relief, heights_mm, measured_segments
-from dicom_node.report.table import Column, columns_of
+from dicom_node.report.table import Column, columns_of, withheld
 from models.findings import Findings, Segment
 from models.scan import Scan
 
@@ -140,7 +140,9 @@ def _pictures(scan: Scan, findings: Findings, name: str) -> Figure:
 def _decisions(figure: Figure, findings: Findings) -> None:
     """What was decided, how sure it is, and over what."""
     if not findings.classifications:
-        figure.text(LEFT, 0.865, "Nothing was classified.", fontsize=11, color=INK)
+        why = withheld(findings) or "Nothing was classified."
+        lines = textwrap.wrap(why, 150, max_lines=2, placeholder=" ...")
+        figure.text(LEFT, 0.865, "\n".join(lines), fontsize=11, color=INK)
     for decision in findings.classifications[:1]:
         outcome, probability = decision.outcomes[0]
         ends = [

@@ -17,6 +17,9 @@ NULL = "-NULL"
 
 DIMENSIONLESS = ("1", "{ratio}")
 
+WITHHELD = "WITHHELD"
+"""Code of the flag that says why an analysis gives no decision."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -35,6 +38,12 @@ class Column:
     spans: Mapping[int, tuple[float, float]]
     null: float | None
     chief: bool
+
+
+def withheld(findings: Findings) -> str | None:
+    """Why the decision is withheld, as a sentence; None where it is not."""
+    said = [flag.sentence for flag in findings.flags if flag.code.value == WITHHELD]
+    return said[0] if said else None
 
 
 def columns_of(findings: Findings) -> tuple[Column, ...]:

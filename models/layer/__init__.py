@@ -6,20 +6,24 @@ Research use only. The networks are trained on simulated data.
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 import torch
+from numpy.typing import NDArray
 
 from models import codes
 from models.analysis import OutOfMemory, Refusal, WeightsError
-from models.findings import Findings, Flag, Measurement, Run, Segmentation
+from models.findings import Classification, Findings, Flag, Measurement, Run, Segmentation
 from models.layer import concepts
 from models.layer.labels import SEGMENTS
 from models.layer.place import Rule, check_place, load_rule
-from models.layer.reasons import attribute, decide, interval
+from models.layer.reasons import Reasons, attribute, decide, interval
 from models.layer.sizes import (
+    Sizes,
     has_shear_wave,
     measure,
     shear_flags,
@@ -53,6 +57,18 @@ NO_MEMORY = ("can't allocate memory", "allocate memory for image", "bad alloc", 
 """What torch on a processor and SimpleITK say in a RuntimeError."""
 
 LIBRARIES = ("torch", "monai", "captum", "SimpleITK", "numpy", "scipy", "safetensors")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decided:
+    """The decision, the ends of its interval and what it rests on; all empty where it is withheld."""
+
+    classifications: tuple[Classification, ...]
+    interval: tuple[Measurement, ...]
+    reasons: Reasons
+
+
+NOT_DECIDED = Decided((), (), Reasons((), (), ()))
 
 
 class LayerAnalysis:
@@ -112,38 +128,46 @@ class LayerAnalysis:
         check(scan)
         weights, rule = self._load()
         volume = Volume(scan.channel("b-mode"), scan.valid, scan.spacing_mm[1:], self._at_once)
-        pain = _classifier(weights, scan)
         with torch.no_grad():
             layers = segment(volume, weights.segment.slice_wise, self._device)
-            if not layers.labelmap.any():
-                raise Refusal("No tissue layer was found in the images.", "not-lumbar")
-            if rule:
-                check_place(scan, layers, rule)
-            sizes = measure(scan, layers.labelmap)
-            case = build_case(
-                scan,
-                layers.labelmap,
-                sizes.mean_thickness_mm(),
-                pain.network.channels,
-                pain.spacing_mm,
-            ).to(self._device)
-            decision = classify(pain.network, case, pain.temperature, pain.levels)
-        reasons = attribute(pain.network, case, layers.labelmap, decision.logit)
+        if not layers.labelmap.any():
+            raise Refusal("No tissue layer was found in the images.", "not-lumbar")
+        withheld = check_place(scan, layers, rule).doubt if rule else None
+        sizes = measure(scan, layers.labelmap)
+        pain = _classifier(weights, scan)
+        decided = NOT_DECIDED
+        if not withheld:
+            decided = self._decide(scan, layers.labelmap, sizes, pain)
         flags = [Flag(concepts.SIMULATED, weights.statement)]
+        flags += [Flag(concepts.WITHHELD, withheld)] if withheld else []
         flags += [*size_flags(scan, sizes, layers.reordered), *shear_flags(scan, sizes)]
         flags += [*source_flags(scan), *_doubts(layers, rule)]
         return Findings(
             Segmentation(SEGMENTS, layers.labelmap),
-            (decide(decision, pain.levels),),
-            reasons.attributions,
+            decided.classifications,
+            decided.reasons.attributions,
             _in_order(
                 *size_measurements(scan, sizes),
                 *_expected(layers),
-                *interval(decision),
-                *reasons.measurements,
+                *decided.interval,
+                *decided.reasons.measurements,
             ),
-            (*flags, *reasons.flags),
+            (*flags, *decided.reasons.flags),
             self._manifest(weights, pain, time.perf_counter() - start),
+        )
+
+    def _decide(
+        self, scan: Scan, labelmap: NDArray[np.uint8], sizes: Sizes, pain: Classifier
+    ) -> Decided:
+        case = build_case(
+            scan, labelmap, sizes.mean_thickness_mm(), pain.network.channels, pain.spacing_mm
+        ).to(self._device)
+        with torch.no_grad():
+            decision = classify(pain.network, case, pain.temperature, pain.levels)
+        return Decided(
+            (decide(decision, pain.levels),),
+            tuple(interval(decision)),
+            attribute(pain.network, case, labelmap, decision.logit),
         )
 
     def _load(self) -> tuple[Weights, Rule | None]:

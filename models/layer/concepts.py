@@ -102,6 +102,7 @@ GEOMETRY_NOTE = private("GEOMETRY-NOTE", "Remark on the geometry")
 PIXEL_NOTE = private("PIXEL-NOTE", "Remark on the pixels")
 LOSSY = private("LOSSY", "Lossy images")
 PLACE_UNCHECKED = private("PLACE-UNCHECKED", "Not checked that this is a lumbar scan")
+WITHHELD = private("WITHHELD", "Decision withheld")
 UNSURE = private("BORDERS-UNSURE", "Borders of a layer uncertain")
 
 # How sure a mask is

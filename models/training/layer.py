@@ -28,7 +28,7 @@ from models.training.pain import (
 )
 from models.training.segment import Fitted, fit_segmentation, simulated_sweeps
 
-NEGATIVES_PER_PERSON = 1.6  # of the gate: twelve kinds of them, and two scans of each person
+NEGATIVES_PER_PERSON = 3.6  # of the gate: many kinds of them, and two scans of each person
 
 
 def train(config: Config, out: Path, console: Console) -> None:

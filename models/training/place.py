@@ -1,12 +1,13 @@
-"""Fit the gate of models/layer/place.py: what is typical of lumbar scans, and what a shortfall costs.
+"""Fit the gate of models/layer/place: what is typical of lumbar scans, and what a shortfall costs.
 
 Typical values come from simulated training people, plain and strained; costs from a logistic regression
-against made negatives, with costs of zero or more; the points that are too many from simulated validation
-people. Run it again whenever the segmentation network is trained: ``python -m models.training.place FOLDER``
-reads the weights of a folder and writes place.toml beside them.
+against made negatives, with costs of zero or more; both limits of points from simulated validation people.
+Run it again whenever the segmentation network is trained: ``python -m models.training.place FOLDER`` reads
+the weights of a folder and writes place.toml beside them.
 """
 
 import hashlib
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +27,14 @@ from models.phantom import Protocol, synthesize, varied_request
 from models.phantom.cohort import Split
 from models.scan import Scan
 from models.steps.segment import Layers, Volume, segment
-from models.training.negatives import KINDS, make_negative
+from models.training.negatives import negative_of
 from models.training.strain import strain
 
 COHORT = 900  # of simulated people whom no network was trained on
 SLICES = 3
-PENALTY = 0.02  # of squared costs
+PENALTY = 0.0005  # of squared costs
+ROOM = 1.1  # of points: other people than those of validation must pass as well
+MOST_WITHHELD = 2.5  # percent of plain validation people whose decision is withheld
 Statistics = dict[str, float]
 
 
@@ -40,7 +43,7 @@ class Size:
     """How many scans the gate is fitted on."""
 
     people: int = 150
-    negatives: int = 240
+    negatives: int = 540
     validation_people: int = 150
     processes: int = 1
 
@@ -50,16 +53,26 @@ def fit(folder: Path, out: Path, size: Size = Size()) -> Rule:
     people = _people("train", size.people, folder, size.processes)
     negatives = _negatives(size, folder)
     validation = _people("validation", size.validation_people, folder, size.processes)
-    norms = _costs(_typical(people), people, negatives)
-    rule = Rule(
-        norms,
-        _most_points(norms, validation, negatives),
+    statement = (
         f"Fitted on {size.people} simulated lumbar scans, plain and strained, against {size.negatives} made "
-        f"negatives, its limit set on {size.validation_people} more, found by the segmentation network of "
-        f"weights {digest(load_weights(folder))}. No patient image was used.",
+        f"negatives, its limits set on {size.validation_people} more, found by the segmentation network of "
+        f"weights {digest(load_weights(folder))}. No patient image was used."
     )
+    rule = fit_rule(people, negatives, validation, statement)
     (out / FILE).write_text(_toml(rule), encoding="utf-8")
     return rule
+
+
+def fit_rule(
+    people: Sequence[Statistics],
+    negatives: Sequence[Statistics],
+    validation: Sequence[Statistics],
+    statement: str,
+) -> Rule:
+    """The rule that tells people from negatives; its limits come from validation people, plain ones first."""
+    norms = _costs(_typical(people), people, negatives)
+    most, sure = _limits(norms, validation)
+    return Rule(norms, most, sure, statement)
 
 
 def digest(weights: Weights) -> str:
@@ -87,7 +100,7 @@ def _people(split: Split, count: int, folder: Path, processes: int) -> list[Stat
 
 def _negatives(size: Size, folder: Path) -> list[Statistics]:
     cohort = Cohort("train", COHORT + 1, size.negatives, Protocol(slices=SLICES))
-    make = partial(_negative, protocol=cohort.protocol, folder=folder)
+    make = partial(_negative, folder=folder)
     return simulate(make, cohort, size.processes, f"Make {size.negatives} negatives")
 
 
@@ -100,9 +113,8 @@ def _person(seed: int, protocol: Protocol, folder: Path) -> tuple[Statistics, St
     )
 
 
-def _negative(seed: int, protocol: Protocol, folder: Path) -> Statistics:
-    kind = list(KINDS)[seed % len(KINDS)]
-    scan = make_negative(seed, kind, varied_request(seed, protocol))
+def _negative(seed: int, folder: Path) -> Statistics:
+    _, scan = negative_of(seed)
     return statistics(scan, find(scan, _weights(folder)))
 
 
@@ -149,18 +161,16 @@ def _short(norms: dict[str, Norm], item: Statistics) -> list[float]:
     return [shortfall(item[name], norm) for name, norm in norms.items()]
 
 
-def _most_points(
-    norms: dict[str, Norm], validation: Sequence[Statistics], negatives: Sequence[Statistics]
-) -> float:
-    """Halfway between the 95th percentile of people, plain and strained, and the lowest 5 % of negatives.
+def _limits(norms: dict[str, Norm], validation: Sequence[Statistics]) -> tuple[float, float]:
+    """The points that are too many, and those that are too many for a decision.
 
-    Never below the 99.5th percentile of the plain ones, whatever the negatives are like.
+    The first are ``ROOM`` times the most of any plain validation person, the second those that
+    ``MOST_WITHHELD`` percent of plain validation people exceed.
     """
     cost = np.array([norm.cost for norm in norms.values()])
-    points = np.array([np.dot(cost, _short(norms, item)) for item in validation])
-    plain = np.percentile(points[: len(points) // 2], 99.5)
-    low = np.percentile([np.dot(cost, _short(norms, item)) for item in negatives], 5)
-    return round(float(max(plain, (np.percentile(points, 95) + low) / 2)), 4)
+    points = [np.dot(cost, _short(norms, item)) for item in validation[: len(validation) // 2]]
+    most, sure = ROOM * max(points), np.percentile(points, 100 - MOST_WITHHELD)
+    return math.ceil(1e4 * most) / 1e4, round(float(sure), 4)
 
 
 def _toml(rule: Rule) -> str:
@@ -168,6 +178,7 @@ def _toml(rule: Rule) -> str:
         "# The gate of place.py. Written by models.training.place; do not edit, fit again.",
         f'statement = "{rule.statement}"',
         f"most_points = {rule.most_points}",
+        f"sure_points = {rule.sure_points}",
     ]
     for name, norm in rule.norms.items():
         lines += ["", f"[norms.{name}]", f"typical = {norm.typical}", f"spread = {norm.spread}"]

@@ -98,7 +98,7 @@ def test_made_images_of_no_lower_back_are_refused(written: Path) -> None:
     found = json.loads((written / "evaluation.json").read_text(encoding="utf-8"))
     rows = {row["Scans of"]: row for row in found["tables"]["gate"]["rows"]}
     assert rows["simulated people"]["Lower back"] == "yes"
-    assert rows["made: noise"]["Refused share"] == rows["made: gel"]["Refused share"] == 1
+    assert rows["made: bands"]["Refused share"] == rows["made: membranes"]["Refused share"] == 1
     assert rows["made, all kinds"]["Scans"] == 2
 
 
