@@ -1,6 +1,7 @@
 # Two commands do everything on a fresh Debian machine with Python 3.11+, make and pip:
 #   make demo    the main job on the embedded default
 #   make test    all tests
+# make wheel builds dist/*.whl, which deploy/OPERATIONS.md installs; it needs neither .venv nor the libraries.
 # Also: make bench (seconds and memory), make bench-receive (the receiver beside DCMTK and Orthanc),
 # make bench-pipeline (queue, database, outages; needs Postgres), make bench-status (status page and commands at
 # 100,000 studies), make attack (what hostile senders achieve), make chaos (kill -9 under load, KILLS times),
@@ -18,7 +19,7 @@ FAULTS ?=
 BIN := .venv/bin
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 
-.PHONY: demo test bench bench-receive bench-pipeline bench-status attack chaos soak faults lint clean
+.PHONY: demo test wheel bench bench-receive bench-pipeline bench-status attack chaos soak faults lint clean
 
 demo: .venv/.ready
 	$(BIN)/dicom-node demo --out $(OUT)
@@ -26,6 +27,10 @@ demo: .venv/.ready
 # The tests start some hundred processes: each would compile all sources anew where bytecode is not to be written.
 test: .venv/.ready
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist worksteal tests
+
+wheel:
+	rm -rf dist
+	$(PYTHON) -m pip wheel --disable-pip-version-check --no-deps --wheel-dir dist .
 
 bench: .venv/.ready
 	$(BIN)/python tests/bench.py

@@ -18,17 +18,11 @@ from rich.table import Table
 from dicom_node import __version__
 from dicom_node.access.command import app as access
 from dicom_node.errors import NodeError, SettingsError
-from dicom_node.options import (
-    Analysis,
-    AsJson,
-    Config,
-    OtherWeights,
-    StudyUid,
-)
+from dicom_node.jobs_cli import app as jobs
+from dicom_node.options import Analysis, Config, OtherWeights
 from dicom_node.orders import EvaluationOrder, PhantomOrder, spread
 from dicom_node.send import send
 from dicom_node.settings import Settings, load
-from dicom_node.show import print_done, print_job, print_json, print_list
 
 RESEARCH_USE = "Research use only. Not a medical device."
 app = typer.Typer(
@@ -37,9 +31,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-)
-jobs = typer.Typer(
-    help="What became of each study: list, show, retry, cancel.", no_args_is_help=True
 )
 app.add_typer(jobs, name="jobs")
 app.add_typer(access, name="access")
@@ -93,6 +84,8 @@ def process(
     config: Config = None,
 ) -> None:
     """Analyze files without any network: SEG, SR, map, findings.json, report.html and overlay.png.
+
+    With [[destinations]] in the configuration, each has a folder with what it would get.
 
     Exit status: 0 results written, 3 all refused (reasons printed and in findings.json),
     2 wrong usage.
@@ -148,6 +141,16 @@ def purge(
 
 
 @app.command()
+def init(
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """Write a commented node.toml, the systemd unit, alarms and their documentation; says what to do next."""
+    for line in _call("dicom_node.install:write_files", out, force):
+        typer.echo(line)
+
+
+@app.command()
 def conformance() -> None:
     """Print the DICOM conformance statement of this version, as Markdown."""
     typer.echo(_call("dicom_node.conformance:statement"), nl=False)
@@ -157,7 +160,10 @@ def conformance() -> None:
 def train(
     analysis: Analysis,
     out: Annotated[Path, typer.Option(help="Folder for weights, curves and card.")] = Path("runs"),
-    config: Annotated[Path, typer.Option(help="How to train.")] = Path("config/layer.toml"),
+    config: Annotated[
+        Path | None,
+        typer.Option(help="How to train, as layer.toml of `init`. Without it: as shipped."),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -171,25 +177,29 @@ def train(
         Path | None,
         typer.Option(help="The node's TOML, for geometry that it declares of a scanner."),
     ] = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="Take the node's own SEG as truth, too; else refused.")
+    ] = False,
 ) -> None:
     """Train an analysis; shows progress, writes weights with their card.
 
     With --data: fine-tunes on a site's own images and masks. The same command continues what was cut off.
     """
     _known(analysis, "models.training")
+    config = config or import_module("models.training.config").SHIPPED
     with _told():
         if data is None:
             _call("models.training:main", analysis, config, out)
         else:
-            _train_site(data, config, load(node), out)
+            _train_site(data, config, load(node), out, own)
 
 
-def _train_site(data: Path, config: Path, settings: Settings, out: Path) -> None:
+def _train_site(data: Path, config: Path, settings: Settings, out: Path, own: bool) -> None:
     """Make examples of the DICOM in ``data``, where there is any, and fine-tune on them."""
     words = _call("models.training.subjects:read_words", data)
     examples = out / import_module("models.training.site").EXAMPLES
     for line in _call(
-        "dicom_node.examples:write_examples", data, examples, words.layers, settings.sources
+        "dicom_node.examples:write_examples", data, examples, words.layers, settings.sources, own
     ):
         typer.echo(line)
     _call("models.training.site:train_site", config, data, out)
@@ -229,6 +239,7 @@ def _told() -> Iterator[None]:
         import_module("models.training.config").TrainingError,
         import_module("models.analysis").WeightsError,
         import_module("models.evaluation").EvaluationError,
+        import_module("models.subjects").SubjectsError,
     ) as error:
         raise SettingsError(str(error)) from error
 
@@ -262,7 +273,7 @@ def cohort(
     subjects: Annotated[
         Path | None,
         typer.Option(
-            help="CSV study,subject[,group]; a group is pain, control or empty.",
+            help="CSV subject,study,pain as subjects.csv of `train --data`; pain makes groups.",
             exists=True,
             dir_okay=False,
         ),
@@ -280,46 +291,6 @@ def cohort(
     raise typer.Exit(
         _call("dicom_node.cohort.command:run", paths, out, subjects, margin=margin, seed=seed)
     )
-
-
-@jobs.command("list")
-def jobs_list(config: Config = None, as_json: AsJson = False) -> None:
-    """One line per study, the newest first."""
-    found = _call("dicom_node.jobs:list_jobs", load(config))
-    (print_json if as_json else print_list)(found)
-
-
-@jobs.command("show")
-def jobs_show(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
-    """All that is known of one study: stages, seconds, destinations, the reason of a failure."""
-    settings, study = _named(config, study)
-    found = _call("dicom_node.jobs:show_job", settings, study)
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(f"in the log   {_call('dicom_node.lookup:log_name', settings, study)}\n")
-        for job in found:
-            print_job(job)
-
-
-@jobs.command("retry")
-def jobs_retry(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
-    """Run a failed study again from the stage where it failed."""
-    settings, study = _named(config, study)
-    print_done(_call("dicom_node.jobs:retry_job", settings, study), study, as_json)
-
-
-@jobs.command("cancel")
-def jobs_cancel(study: StudyUid, config: Config = None, as_json: AsJson = False) -> None:
-    """Stop the work on a study; what was received is kept."""
-    settings, study = _named(config, study)
-    print_done(_call("dicom_node.jobs:cancel_job", settings, study), study, as_json)
-
-
-def _named(config: Path | None, study: str) -> tuple[Settings, str]:
-    """The settings, and the UID of a study of which the log's hash may have been given."""
-    settings = load(config)
-    return settings, _call("dicom_node.lookup:study_named", settings, study)
 
 
 def _version(wanted: bool) -> None:

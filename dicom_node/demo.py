@@ -24,6 +24,7 @@ from rich.table import Table
 
 from dicom_node.deliver import deliver
 from dicom_node.errors import NodeError, SettingsError
+from dicom_node.install import own_command
 from dicom_node.jobs import Job, list_jobs
 from dicom_node.orders import PhantomOrder
 from dicom_node.receive.archive import Archive, archive
@@ -210,15 +211,16 @@ def _conclude(arrived: Path, page: Path, console: Console) -> int:
     if missing := {"SEG", "SR"} - modalities:
         console.print(f"[red]missing at the archive:[/] {', '.join(sorted(missing))}")
         return 1
-    folder = page.parent
+    folder, me = page.parent, own_command()
     console.print(
         f"\nlook at    {folder / 'overlay.png'}\n"
         f"           {page}\n"
         f"sent       {folder / 'sent'} (DICOM and truth)\n"
         f"received   {arrived} (SEG, SR, maps, pages)\n"
         f"log        {folder / 'node.log'}\n\n"
-        f"next       {sys.argv[0]} check --config config/node.toml\n"
-        f"           {sys.argv[0]} serve --config config/node.toml",
+        f"next       {me} init --out node\n"
+        f"           {me} check --config node/node.toml\n"
+        f"           {me} serve --config node/node.toml",
         soft_wrap=True,
     )
     return 0

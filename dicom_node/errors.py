@@ -9,24 +9,29 @@ NodeError
  |- StudyError               instances that cannot become a Scan
  |   |- NotUltrasound        |- GeometryUnknown     |- Incomplete
  |   |- UnsupportedPixels    |- TooLarge
+ |   |- SeveralPatients      |- UnusableIdentifier   nothing is sent under anybody's name
  |- AnalysisError            a study that cannot be analyzed, with the code of its answer   a dead letter
  |   |- WeightsMismatch      |- MemoryShort   |- AnalysisTooSlow   |- AnalysisDied   |- AnalysisFailed
  |- StoreAway                the object store does not answer, denies or is full            retried
  |- FileLost                 a kept file is gone or damaged                                 a dead letter
  |- SetAside                 a stage whose machine was lost again and again                 a dead letter
  |- DiskFull                 a stage found no room for what it makes; it waits, and goes on by itself
+ |- CannotListen             a port is held by another program, or is not ours to take
+ |- AskedToStop              told to stop while it waited; no fault
  |- ExamplesError            DICOM that cannot become training examples
  |- ReportError              an object that cannot be written rightly
  |   |- NotConformant        it was written, and did not pass its check     a dead letter
- |   |- PatientsDiffer       the instances of a study name several patients
  |- DeliveryError            a destination did not take the results
-     |- Unreachable          retried                 |- Busy         retried (0xA7xx)
+     |- Unreachable          retried                 |- Busy         retried (0xA7xx, 0x0110, 0x0213)
+     |- Rejected             retried: an administrator mends it
      |- Declined             a dead letter (0xA9xx, 0xCxxx)
 
 Statuses: PS3.4 table B.2-1. Each error keeps the UIDs of what it is about; none holds patient data.
 """
 
-from typing import Any
+import errno
+import os
+from typing import Any, ClassVar
 
 from dicom_node import reasons
 
@@ -37,6 +42,10 @@ class NodeError(Exception):
 
 class SettingsError(NodeError):
     """A setting is unknown, of the wrong type or out of range."""
+
+
+class MalformedRequest(NodeError):
+    """A request for an association cannot be decoded (PS3.8 section 9.3.2)."""
 
 
 class Refused(NodeError):
@@ -127,6 +136,18 @@ class Incomplete(StudyError):
     code = reasons.INCOMPLETE
 
 
+class SeveralPatients(StudyError):
+    """The instances of one study name more than one patient, so that no result can be told whose it is."""
+
+    code = reasons.OTHER_PATIENT
+
+
+class UnusableIdentifier(StudyError):
+    """A Patient ID, or its issuer, cannot be carried exactly, and any other one is another patient."""
+
+    code = reasons.PATIENT_ID
+
+
 class AnalysisError(NodeError):
     """An analysis cannot run; ``code`` is the reason that is sent back."""
 
@@ -189,16 +210,37 @@ class DiskFull(NodeError):
     """A disk of the node has no room for what a stage or a start writes."""
 
 
+class CannotListen(NodeError):
+    """A port cannot be listened on: held by another program, forbidden, or of an address that is not ours."""
+
+    ADVICE: ClassVar[dict[int, str]] = {
+        errno.EADDRINUSE: "who holds the port (ss -ltnp)? stop it, or choose another port",
+        errno.EADDRNOTAVAIL: "the host is no address of this machine (ip addr)",
+        errno.EACCES: "ports below 1024 need the capability CAP_NET_BIND_SERVICE, which the unit gives",
+    }
+
+    def __init__(self, where: str, error: OSError) -> None:
+        super().__init__(where, error)
+        self.where = where
+        number = error.errno or 0
+        # What a library has added to it names the address twice.
+        self.reason = os.strerror(number) if number in self.ADVICE else str(error.strerror)
+        self.advice = self.ADVICE.get(number, "is the host right?")
+
+    def __str__(self) -> str:
+        return f"cannot listen on {self.where}: {self.reason}; {self.advice}"
+
+
+class AskedToStop(NodeError):
+    """A process was told to stop while it waited for something it needs; no fault of its own."""
+
+
 class ExamplesError(NodeError):
     """A SEG or its segment cannot become the labels of a scan; names both."""
 
 
 class ReportError(NodeError):
     """A result cannot be written as a right DICOM object."""
-
-
-class PatientsDiffer(ReportError):
-    """The instances of one study name several patients, so that no result can be told whose it is."""
 
 
 class NotConformant(ReportError):
@@ -210,12 +252,13 @@ class NotConformant(ReportError):
 
 
 class DeliveryError(NodeError):
-    """A destination did not take the results."""
+    """A destination did not take the results; ``cause`` is one of the words of ``deliver.causes``."""
 
-    def __init__(self, destination: str, reason: str) -> None:
+    def __init__(self, destination: str, reason: str, cause: str = "") -> None:
         super().__init__(destination, reason)
         self.destination = destination
         self.reason = reason
+        self.cause = cause
 
     def __str__(self) -> str:
         return f"destination {self.destination}: {self.reason}"
@@ -226,7 +269,11 @@ class Unreachable(DeliveryError):
 
 
 class Busy(DeliveryError):
-    """The destination is out of resources (0xA7xx)."""
+    """The destination does not take it now (0xA7xx, 0x0110, 0x0213, transient rejection)."""
+
+
+class Rejected(DeliveryError):
+    """The destination rejects our associations (permanent), until an administrator mends it."""
 
 
 class Declined(DeliveryError):

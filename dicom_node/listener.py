@@ -11,13 +11,11 @@ import time
 from collections.abc import Iterable
 from typing import IO
 
-from dicom_node.errors import NodeError
+from dicom_node.errors import CannotListen, NodeError
 from dicom_node.settings import Settings
 
 VARIABLE = "DICOM_NODE_LISTENER"
 """Of the environment: the descriptor that a process has inherited."""
-
-LISTEN_ADVICE = "; who holds the port (ss -ltnp)? is the host an address of this machine?"
 
 LOCK_SECONDS = 20.0
 """The previous process of a role may still be finishing its last step."""
@@ -43,7 +41,7 @@ def alone(settings: Settings, role: str) -> IO[str]:
 
 
 def listen(settings: Settings, roles: Iterable[str]) -> socket.socket:
-    """Bind the receiver's port, once those who had it last have gone. Raises NodeError."""
+    """Bind the receiver's port, once those who had it last have gone. Raises CannotListen, NodeError."""
     for role in roles:
         alone(settings, role).close()
     here = settings.receive
@@ -56,15 +54,10 @@ def listen(settings: Settings, roles: Iterable[str]) -> socket.socket:
         return listener
     except OSError as error:
         listener.close()
-        raise NodeError(cannot_listen(f"{here.host}:{here.port}", error)) from error
+        raise CannotListen(f"{here.host}:{here.port}", error) from error
 
 
 def inherited() -> socket.socket | None:
     """The parent's socket, where there is one for several processes."""
     descriptor = os.environ.get(VARIABLE)
     return socket.socket(fileno=int(descriptor)) if descriptor else None
-
-
-def cannot_listen(where: str, error: OSError) -> str:
-    """The sentence for whoever must find out who else listens there."""
-    return f"cannot listen on {where}: {error.strerror}{LISTEN_ADVICE}"

@@ -101,6 +101,6 @@ def write_logs(role: str) -> JsonLines:
     return lines
 
 
-def log(event: str, **fields: Any) -> None:
+def log(event: str, level: int = logging.INFO, /, **fields: Any) -> None:
     """One event of the process itself."""
-    LOGGER.info(event, extra={"fields": fields})
+    LOGGER.log(level, event, extra={"fields": fields})

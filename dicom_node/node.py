@@ -9,6 +9,7 @@ Standard error is the log: one JSON line per event.
 """
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -151,7 +152,7 @@ class Node:
             try:
                 child.process.wait(max(0.1, end - time.monotonic()))
             except subprocess.TimeoutExpired:
-                log("role killed", role=child.role)
+                log("role killed", logging.WARNING, role=child.role)
                 child.process.kill()
                 child.process.wait()
         shutil.rmtree(self._counts, ignore_errors=True)
@@ -244,7 +245,8 @@ class Node:
             lived = time.monotonic() - child.started_at
             if lived > HEALTHY_SECONDS or status == BEGINS_ANEW:
                 pause = FIRST_PAUSE_SECONDS
-            log("role died", role=role, status=status, lived=round(lived, 1), pause=pause)
+            level = logging.WARNING if status == BEGINS_ANEW else logging.ERROR
+            log("role died", level, role=role, status=status, lived=round(lived, 1), pause=pause)
             if self._stopping.wait(pause):
                 return
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

@@ -7,12 +7,11 @@ import typer
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", help="TOML file, as config/node.toml. Without it: the defaults."),
+    typer.Option("--config", help="TOML file, as `init` writes it. Without it: the defaults."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-StudyUid = Annotated[
-    str, typer.Argument(metavar="STUDY", help="Study Instance UID, or its hash as in the log.")
-]
+STUDY = typer.Argument(metavar="STUDY", help="Study Instance UID, or its hash as in the log.")
+StudyUid = Annotated[str, STUDY]
 Form = Literal["enhanced", "enhanced-apex", "multiframe", "frames", "frames-plain"]
 Encoding = Literal["explicit", "implicit", "rle", "jpeg", "jpeg-lossless", "j2k"]
 OtherWeights = Annotated[

@@ -1,26 +1,27 @@
 """The sentence on a folder: assemble, analyze, report in one process, without network or database."""
 
+import itertools
 import json
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
 from rich.console import Console
 from rich.markup import escape
 
 from dicom_node.analyze import analyze_study, load_analyses
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.identity import own_results, shared_header
-from dicom_node.assemble.instances import MALFORMED
-from dicom_node.errors import PatientsDiffer, StudyError
-from dicom_node.reasons import OTHER_PATIENT
-from dicom_node.report import write_answer, write_objects
+from dicom_node.errors import StudyError
+from dicom_node.headers import MALFORMED, read_header
+from dicom_node.report import Written, write_answer, write_objects
 from dicom_node.report.page import write_page
-from dicom_node.settings import Settings
+from dicom_node.settings import Destination, Settings
 from dicom_node.study import Ground, StoredInstance, Unanalyzed, check_inflated
 from models.analysis import Analysis
 
@@ -28,15 +29,29 @@ REFUSED = 3
 """Exit status when nothing could be analyzed; 2 is wrong usage, 1 an error."""
 
 
+NO_FILE_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 UID_FORM = re.compile(r"[0-9]+(\.[0-9]+)*")
 """Not only dots: a study's UID names its folder."""
+
+OTHER_FILES = {
+    "a PNG picture": (0, b"\x89PNG"),
+    "a JPEG picture": (0, b"\xff\xd8\xff"),
+    "a GIF picture": (0, b"GIF8"),
+    "a BMP picture": (0, b"BM"),
+    "an MP4 or QuickTime film": (4, b"ftyp"),
+    "an AVI film": (0, b"RIFF"),
+    "a PDF document": (0, b"%PDF"),
+    "a ZIP archive": (0, b"PK\x03\x04"),
+}
+"""What hand-held scanners export beside DICOM: place and bytes of the mark at the beginning of a file."""
+MOST_START_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of one study: its folder, the objects written, the reasons of what was refused.
 
-    cautions  which viewers will not show the objects rightly.
+    cautions  what to know of the objects, as which viewers will not show them rightly.
     """
 
     study_uid: str
@@ -62,7 +77,8 @@ def process(paths: Sequence[Path], out: Path, settings: Settings) -> int:
     """Analyze every study found in files and folders; returns the exit status (0 or 3).
 
     One study writes straight into ``out``, several into one folder each; ``out/findings.json`` always exists.
-    A study that cannot be analyzed gets the report that says why (``answer.dcm``).
+    A study that cannot be analyzed gets the report that says why (``answer.dcm``). With destinations in the
+    configuration, each has a folder of its name, with what it would get, in its forms.
     """
     console = Console(stderr=True, soft_wrap=True)
     studies, unreadable = find_studies(paths)
@@ -100,13 +116,10 @@ def find_studies(
         try:
             instance, study_uid = _identify(path)
         except MALFORMED as error:
-            unreadable.append((path, f"not a readable DICOM file ({type(error).__name__})"))
+            unreadable.append((path, _why_unreadable(path, error)))
             continue
-        uids = (study_uid, instance.sop_instance_uid, instance.sop_class_uid)
-        if bad := [uid for uid in uids if len(uid) > 64 or not UID_FORM.fullmatch(uid)]:
-            unreadable.append(
-                (path, f"its study, instance or class UID is no UID: {bad[0][:70]!r}")
-            )
+        if reason := _without_uid(instance, study_uid):
+            unreadable.append((path, reason))
         elif instance.sop_instance_uid in seen:
             reason = f"instance {instance.sop_instance_uid} was already read from another file"
             unreadable.append((path, reason))
@@ -120,9 +133,32 @@ def _identify(path: Path) -> tuple[StoredInstance, str]:
     """The instance in a file, and its study; a UID that is not there is empty."""
     check_inflated(path)
     keywords = ["SOPInstanceUID", "SOPClassUID", "StudyInstanceUID"]
-    header = dcmread(path, stop_before_pixels=True, specific_tags=keywords)
+    header = read_header(path, keywords)
     sop_instance_uid, sop_class_uid, study_uid = (str(header.get(key, "")) for key in keywords)
     return StoredInstance(sop_instance_uid, sop_class_uid, path.resolve()), study_uid
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    with suppress(OSError), path.open("rb") as file:
+        start = file.read(MOST_START_BYTES)
+        for name, (place, mark) in OTHER_FILES.items():
+            if start.startswith(mark, place):
+                return f"{name}, not DICOM: let the scanner or its app send or export DICOM"
+    return f"not a readable DICOM file ({type(error).__name__})"
+
+
+def _without_uid(instance: StoredInstance, study_uid: str) -> str:
+    """Which UID the scanner left out, or wrote as something else; "" where all are there."""
+    for name, uid in (
+        ("Study Instance UID (0020,000D)", study_uid),
+        ("SOP Instance UID (0008,0018)", instance.sop_instance_uid),
+        ("SOP Class UID (0008,0016)", instance.sop_class_uid),
+    ):
+        if not uid:
+            return f"the scanner wrote no {name}"
+        if len(uid) > 64 or not UID_FORM.fullmatch(uid):
+            return f"the scanner wrote a {name} that is no UID: {uid[:70]!r}"
+    return ""
 
 
 def _files(paths: Iterable[Path]) -> Iterable[Path]:
@@ -165,14 +201,11 @@ class _Bench:
         reasons += [f"{item.sop_instance_uid}: {item.reason}" for item in study.unused]
         self._tell(study_uid, "report")
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            written = write_objects(study, outcomes, folder)
-        except PatientsDiffer as error:
-            ground = Ground(OTHER_PATIENT.value, str(error))
-            return self._answer(study_uid, instances, [ground], folder)
+        written = write_objects(study, outcomes, folder, self.settings.destinations)
         write_page(study, outcomes, folder)
-        names = tuple(item.path.name for item in written)
-        cautions = tuple(dict.fromkeys(text for item in written for text in item.cautions))
+        names = sort_out(written, folder, self.settings.destinations)
+        told = [*study.cautions, *(text for item in written for text in item.cautions)]
+        cautions = tuple(dict.fromkeys(told))
         return Verdict(study_uid, folder, names, tuple(reasons), True, cautions)
 
     def _answer(
@@ -186,14 +219,46 @@ class _Bench:
         names: tuple[str, ...] = ()
         if self.settings.report.refusals:
             folder.mkdir(parents=True, exist_ok=True)
-            header = shared_header(study_uid, instances)
-            written = write_answer(Unanalyzed(study_uid, tuple(grounds), header), folder)
-            names = tuple(item.path.name for item in written)
+            header = shared_header(study_uid, instances, self.settings.sources)
+            unanalyzed = Unanalyzed(study_uid, tuple(grounds), header)
+            written = write_answer(unanalyzed, folder, self.settings.destinations)
+            names = sort_out(written, folder, self.settings.destinations)
         reasons = tuple(ground.sentence for ground in grounds)
         return Verdict(study_uid, folder, names, reasons, False)
 
     def _tell(self, study_uid: str, what: str) -> None:
         self.console.print(f"{study_uid}: {what}")
+
+
+def sort_out(
+    written: Sequence[Written], folder: Path, destinations: Sequence[Destination]
+) -> tuple[str, ...]:
+    """Give each destination a folder with what it would get; returns the files, relative to ``folder``.
+
+    What several get alike is in each of their folders. Without destinations everything stays where it is.
+    """
+    if not destinations:
+        return tuple(item.path.name for item in written)
+    places = _folder_names([destination.name for destination in destinations])
+    names = []
+    for item in written:
+        for place in (places[name] for name in item.due):
+            (folder / place).mkdir(exist_ok=True)
+            shutil.copy2(item.path, folder / place / item.path.name)
+            names.append(f"{place}/{item.path.name}")
+        item.path.unlink()
+    return tuple(sorted(names))
+
+
+def _folder_names(names: Sequence[str]) -> dict[str, str]:
+    """For each destination a name that every file system takes; no two alike, whatever its case."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = NO_FILE_NAME.sub("_", name).strip(".") or "_"
+        taken = {other.lower() for other in found.values()}
+        tries = (plain if count == 1 else f"{plain}-{count}" for count in itertools.count(1))
+        found[name] = next(each for each in tries if each.lower() not in taken)
+    return found
 
 
 def _write_summary(

@@ -59,7 +59,14 @@ NO_ANALYSIS = Reason(
 OTHER_PATIENT = Reason(
     "other-patient",
     "Instances of the study name different patients",
-    "Correct the study at its source and send it again under a new Study Instance UID.",
+    "Correct the study at its source and send each patient's images under a Study Instance UID of their own. "
+    "Where the patient was corrected, send the whole study again, then `dicom-node jobs accept STUDY`.",
+)
+PATIENT_ID = Reason(
+    "patient-id",
+    "Patient ID cannot be carried exactly",
+    "Correct the Patient ID at its source (at most 64 characters, no backslash, a declared character set) "
+    "and send the study again.",
 )
 OUT_OF_MEMORY = Reason(
     "out-of-memory",
@@ -81,7 +88,8 @@ REASONS = {
     reason.value: reason
     for reason in (
         *(NOT_ULTRASOUND, NOT_LUMBAR, NO_GEOMETRY, UNDECODABLE, TOO_LARGE, INCOMPLETE),
-        *(UNSUITABLE, NO_ANALYSIS, OTHER_PATIENT, OUT_OF_MEMORY, TOO_SLOW, INTERNAL_ERROR),
+        *(UNSUITABLE, NO_ANALYSIS, OTHER_PATIENT, PATIENT_ID),
+        *(OUT_OF_MEMORY, TOO_SLOW, INTERNAL_ERROR),
     )
 }
 """Each reason by its code value."""

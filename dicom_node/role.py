@@ -15,11 +15,12 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from logging import ERROR
 from pathlib import Path
 
 from dicom_node.audit import recording
-from dicom_node.errors import NodeError, SettingsError
-from dicom_node.listener import alone, cannot_listen, inherited
+from dicom_node.errors import AskedToStop, CannotListen, NodeError, SettingsError
+from dicom_node.listener import alone, inherited
 from dicom_node.logs import log, write_logs
 from dicom_node.pseudonyms import open_pseudonyms
 from dicom_node.pulse import pulse
@@ -63,8 +64,11 @@ def main(role: str, config_path: Path | None) -> int:
             with pulse(settings, executor, kind):
                 stop.wait()
             status = finish()
+    except AskedToStop as error:
+        log("role stopped", reason=str(error))
+        return 0
     except NodeError as error:
-        log("role failed", reason=str(error))
+        log("role failed", ERROR, reason=str(error))
         _say(event="failed", reason=str(error))
         return 2 if isinstance(error, SettingsError) else 1
     log("role stopped")
@@ -119,9 +123,7 @@ def _receive(settings: Settings, name: str, _stop: threading.Event) -> Callable[
             sentence = f"{error.filename}: {error.strerror}; is node.files_dir right, and ours?"
             raise NodeError(sentence) from error
         where = f"{settings.receive.host}:{settings.receive.port}"
-        if settings.receive.web_port:
-            where += f" and :{settings.receive.web_port}"
-        raise NodeError(cannot_listen(where, error)) from error
+        raise CannotListen(where, error) from error
     receiver.start()
     _ready(role=name.rpartition(":")[2], port=receiver.port)
     return _in_peace(receiver.stop)
@@ -151,11 +153,7 @@ def _work_on(role: str) -> Callable[[Settings, str, threading.Event], Callable[[
 def _watch(settings: Settings, _name: str, _stop: threading.Event) -> Callable[[], int]:
     from dicom_node.web import Web  # not at the top: the other roles draw no pages
 
-    try:
-        web = Web(settings)
-    except OSError as error:
-        where = f"{settings.web.host}:{settings.web.port}"
-        raise NodeError(cannot_listen(where, error)) from error
+    web = Web(settings)
     web.start()
     _ready(role="web", web_port=web.port)
     return _in_peace(web.stop)

@@ -19,6 +19,12 @@ def print_done(sentence: str, study: str, as_json: bool) -> None:
     typer.echo(json.dumps({"study": study, "done": sentence}) if as_json else sentence)
 
 
+def print_resent(resent: Any, as_json: bool) -> None:
+    """What was done with all that one destination has not."""
+    told = {"destination": resent.destination, "studies": list(resent.studies)}
+    typer.echo(json.dumps(told | {"done": resent.sentence}) if as_json else resent.sentence)
+
+
 def print_list(found: Any) -> None:
     """One row per study; the UID is never cut, as the other commands need it whole."""
     table = Table("received", "state", "reason")
@@ -42,9 +48,17 @@ def print_job(job: Any) -> None:
     lines |= {word: f"{seconds:.1f} s" for word, seconds in job.seconds.items()}
     if job.checked:
         lines["checked"] = job.checked
+    if job.advice:
+        lines["what to do"] = job.advice
+    if job.set_aside:
+        lines["set aside"] = job.set_aside
     if job.cautions:
         lines["caution"] = "; ".join(job.cautions)
     for item in job.deliveries:
         count = f"{item.acknowledged} of {item.objects} objects, {item.attempts} attempts"
         lines[f"to {item.destination}"] = f"{item.status}: {count} {item.delivered_at}".strip()
+        if item.reason:
+            lines[f"  {item.destination}: why"] = item.reason
+        if item.next_attempt:
+            lines[f"  {item.destination}: next"] = item.next_attempt
     typer.echo("\n".join(f"{key:12} {value}" for key, value in lines.items()) + "\n")

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.filereader import data_element_generator, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from dicom_node.headers import read_header
+from dicom_node.patient import read_as
 from models.findings import Findings
 from models.scan import Scan
 
 PROGRAM = "dicom-node"
 """Manufacturer of every result, by which a result that comes back is known."""
+
+NOT_TO_SCALE = " (frame distance not known)"
+"""Ends the name of each segment whose volume nobody may compute."""
 
 LARGEST_INFLATED_BYTES = 256 << 20
 """No scanner deflates; our own results do where a destination wants it, and are far smaller."""
@@ -70,14 +75,18 @@ class SourceFrame:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where one kind of pixels came from: the instances, and for each slice of the Scan its frame."""
+    """Where one kind of pixels came from: the instances, and for each slice of the Scan its frame.
+
+    ``character_set``: what the site declares of its text; "" = what the instances say.
+    """
 
     paths: tuple[Path, ...]
     frames: tuple[SourceFrame, ...]
+    character_set: str = ""
 
     def headers(self) -> tuple[Dataset, ...]:
         """The instances' data sets without pixel data, in the order of ``paths``."""
-        return tuple(dcmread(path, stop_before_pixels=True) for path in self.paths)
+        return tuple(read_as(read_header(path), self.character_set) for path in self.paths)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,12 +114,18 @@ class Unused:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """All that one version (generation) of a study's instance list gives."""
+    """All that one version (generation) of a study's instance list gives.
+
+    cautions  what is odd about it, a sentence each without patient data.
+    spokesman  acquisition, source and instance whose header says of the patient what all results say.
+    """
 
     study_uid: str
     generation: int
     acquisitions: tuple[Acquisition, ...]
     unused: tuple[Unused, ...] = ()
+    cautions: tuple[str, ...] = ()
+    spokesman: tuple[int, int, int] = (0, 0, 0)
 
     def save(self, folder: Path) -> None:
         """Write scans and source references into an existing folder."""
@@ -123,6 +138,7 @@ class Study:
                         # Relative, so that machines may have the shared folder in different places.
                         "paths": [os.path.relpath(path, folder) for path in source.paths],
                         "frames": [[frame.instance, frame.number] for frame in source.frames],
+                        "character_set": source.character_set,
                     }
                     for source in acquisition.sources
                 ]
@@ -132,6 +148,8 @@ class Study:
             "generation": self.generation,
             "acquisitions": entries,
             "unused": [[item.sop_instance_uid, item.reason] for item in self.unused],
+            "cautions": self.cautions,
+            "spokesman": self.spokesman,
         }
         (folder / "study.json").write_text(json.dumps(text), encoding="utf-8")
 
@@ -149,6 +167,8 @@ class Study:
                             for path in source["paths"]
                         ),
                         tuple(SourceFrame(*frame) for frame in source["frames"]),
+                        # Absent in what an earlier version has written.
+                        source.get("character_set", ""),
                     )
                     for source in sources
                 ),
@@ -160,6 +180,8 @@ class Study:
             text["generation"],
             acquisitions,
             tuple(Unused(*u) for u in text["unused"]),
+            tuple(text.get("cautions", ())),
+            tuple(text.get("spokesman", (0, 0, 0))),
         )
 
 

@@ -151,11 +151,11 @@ def digest_of(text: str) -> str:
 def store(plan: Plan, out: Path) -> Path:
     """Put the rows where ``dicom-node cohort`` keeps them; returns a list of subjects beside them."""
     out.mkdir(parents=True, exist_ok=True)
-    lines = ["study,subject,group"]
+    lines = ["study,subject,pain"]
     with open_rows(out) as rows:
         for row, subject, group in make_rows(plan):
             rows.store(row, Seen(Path("/", row.uid), 1, 1), digest_of(row.uid), report=True)
-            lines.append(f"{row.study_uid},{subject},{group}")
+            lines.append(f"{row.study_uid},{subject},{int(group == 'pain')}")
         rows.commit()
     path = out / "subjects.csv"
     path.write_text("\n".join(lines), encoding="utf-8")

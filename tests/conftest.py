@@ -94,6 +94,7 @@ class Pacs:
         self.kept: dict[str, bytes] = {}
         self.associations = 0
         self.answer: Callable[[str], int] = lambda _sop_uid: 0x0000
+        self.abort_at: set[str] = set()
 
     def start(self, *contexts: PresentationContext) -> None:
         """Listen; without contexts, for everything."""
@@ -118,7 +119,9 @@ class Pacs:
         sop_uid = str(event.request.AffectedSOPInstanceUID)
         status = self.answer(sop_uid)
         self.arrivals.append(sop_uid)
-        if status == 0x0000 or status >> 12 == 0xB:
+        if sop_uid in self.abort_at:
+            event.assoc.abort()
+        elif status == 0x0000 or status >> 12 == 0xB:
             self.kept[sop_uid] = event.encoded_dataset()
         return status
 

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dicom_node.access.tls import client_arguments
 from dicom_node.access.users import add_user
@@ -57,14 +58,18 @@ class Guarded:
 
     def reason(self) -> str:
         """Why the last peer was refused; forgets it."""
+        return str(self.line()["reason"])
 
-        def told() -> list[str]:
+    def line(self) -> dict[str, Any]:
+        """The only line with a reason; forgets it."""
+
+        def told() -> list[dict[str, Any]]:
             lines = [json.loads(line) for line in self.log.read_text().splitlines()]
-            return [line["reason"] for line in lines if "reason" in line]
+            return [line for line in lines if "reason" in line]
 
-        (reason,) = wait_for(told, "the reason in the log")
+        (line,) = wait_for(told, "the reason in the log")
         os.truncate(self.log, 0)
-        return str(reason)
+        return dict(line)
 
     def ask(self, program: str, *options: str) -> int:
         """The exit status of a program of DCMTK that calls us."""

@@ -14,7 +14,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.events import Event
 
-from dicom_node.assemble.instances import MALFORMED
+from dicom_node.headers import MALFORMED
 from dicom_node.receive.contexts import TRANSFER_SYNTAXES
 from dicom_node.settings import Destination
 from tests.test_receive import US, begin_store, p_data, wait_for

@@ -14,7 +14,7 @@ from pydicom.uid import generate_uid
 from dicom_node import jobs
 from dicom_node.assemble.identity import own_results, shared_header
 from dicom_node.reasons import REASONS
-from dicom_node.report import write_answer
+from dicom_node.report import Moments, write_answer
 from dicom_node.study import Ground, StoredInstance, Unanalyzed
 from models.analysis import RefusalKind
 from tests.conftest import Pacs, RunningNode, make_study, peer, start_node, study_uid_of, wait_for
@@ -234,8 +234,8 @@ def test_an_answer_holds_before_validators(
         Ground("internal-error", "x"),
     )
     unanalyzed = Unanalyzed("1.2.3", grounds, shared_header("1.2.3", stored))
-    (written,) = write_answer(unanalyzed, tmp_path)
-    (same,) = write_answer(unanalyzed, tmp_path)
+    (written,) = write_answer(unanalyzed, tmp_path, moments=Moments(1.8e9))
+    (same,) = write_answer(unanalyzed, tmp_path, moments=Moments(1.8e9))
     assert written.sha256 == same.sha256
     own = StoredInstance(written.sop_instance_uid, written.sop_class_uid, written.path)
     assert own_results([own, *stored]) == {written.sop_instance_uid}

@@ -14,7 +14,7 @@ SEAM = "models.scan models.findings models.analysis"
 BASE = "dicom_node.__version__ dicom_node.settings dicom_node.errors dicom_node.reasons"
 CARRY = (
     f"{BASE} dicom_node.checkpoint dicom_node.clock dicom_node.disk dicom_node.index dicom_node.study "
-    f"dicom_node.files {SEAM} pydicom"
+    f"dicom_node.files dicom_node.headers dicom_node.patient {SEAM} pydicom"
 )
 WATCHED = "dicom_node.audit dicom_node.counters dicom_node.pseudonyms"
 VERBS = (
@@ -25,6 +25,7 @@ ALLOWED = {
     "dicom_node.errors": "dicom_node.reasons",
     "dicom_node.settings": "dicom_node.errors",
     "dicom_node.options": "",
+    "dicom_node.install": "dicom_node.errors",
     "dicom_node.orders": "dicom_node.options",
     "dicom_node.access": f"{BASE} dicom_node.options",
     "dicom_node.counters": "",
@@ -42,14 +43,16 @@ ALLOWED = {
     ),
     "dicom_node.index": f"{BASE} dicom_node.study dbos",
     "dicom_node.migrations": f"{BASE} dicom_node.disk dicom_node.index",
-    "dicom_node.study": f"{BASE} {SEAM} pydicom",
+    "dicom_node.patient": "pydicom",
+    "dicom_node.headers": "pydicom",
+    "dicom_node.study": f"{BASE} dicom_node.headers dicom_node.patient {SEAM} pydicom",
     "dicom_node.scanner": f"{BASE} dicom_node.study {SEAM} pydicom",
     "dicom_node.analyze": f"{CARRY} dicom_node.logs",
     "dicom_node.receive": f"{CARRY} {WATCHED} dicom_node.access pynetdicom dbos",
     "dicom_node.deliver": f"{CARRY} dicom_node.access pynetdicom",
     "dicom_node.assemble": f"{CARRY} highdicom",
     "dicom_node.report": f"{CARRY} highdicom",
-    "dicom_node.cohort": f"{BASE} models.findings pydicom",
+    "dicom_node.cohort": f"{BASE} models.findings models.subjects pydicom",
     "dicom_node.conformance": "dicom_node models.findings pydicom pynetdicom",
     "dicom_node.pipeline": f"{CARRY} {WATCHED} {VERBS} dbos",
     "dicom_node": f"dicom_node {SEAM} pydicom dbos",
@@ -57,6 +60,7 @@ ALLOWED = {
     "models.findings": "models.scan",
     "models.analysis": "models.scan models.findings",
     "models.codes": "models.findings",
+    "models.subjects": "",
     "models.steps": f"{SEAM} models.codes torch monai captum SimpleITK",
     "models.phantom": f"{SEAM} SimpleITK",
     "models": "models torch monai captum SimpleITK",
@@ -186,12 +190,12 @@ def test_the_readme_draws_the_real_tree() -> None:
 
 def test_the_readme_names_every_command() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    source = (ROOT / "dicom_node" / "cli.py").read_text(encoding="utf-8")
-    commands = re.findall(r"^@app\.command\(\)\ndef (\w+)", source, flags=re.MULTILINE)
-    commands += [
-        f"jobs {name}"
-        for name in re.findall(r'^@jobs\.command\("(\w+)"\)', source, flags=re.MULTILINE)
-    ]
+    commands = []
+    for module, prefix in (("cli", ""), ("jobs_cli", "jobs ")):
+        source = (ROOT / "dicom_node" / f"{module}.py").read_text(encoding="utf-8")
+        pattern = r'^@app\.command\((?:"(\w+)")?\)\n(?:@\w+\n)*def (\w+)'
+        found = re.findall(pattern, source, flags=re.MULTILINE)
+        commands += [f"{prefix}{named or function}" for named, function in found]
     assert len(commands) >= 12
     missing = [name for name in commands if f"dicom-node {name}" not in text]
     assert missing == []

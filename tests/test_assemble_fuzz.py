@@ -15,8 +15,8 @@ from pydicom.tag import Tag
 
 from dicom_node.assemble import assemble_study
 from dicom_node.assemble.identity import own_results, shared_header
-from dicom_node.assemble.instances import MALFORMED
 from dicom_node.errors import StudyError
+from dicom_node.headers import MALFORMED
 from dicom_node.report import write_answer
 from dicom_node.scanner import Style, write_study
 from dicom_node.study import Ground, StoredInstance, Unanalyzed

@@ -18,6 +18,8 @@ from dicom_node.cohort.subjects import Subjects, identify, read_subjects
 from dicom_node.errors import SettingsError
 from dicom_node.scanner import Style, write_study
 from models.phantom import PhantomRequest, synthesize
+from models.subjects import read_table
+from models.training.subjects import read_words
 from tests.cohort_rows import B_MODE, FEW_DRAWS, SHEAR_WAVE, Plan, lines, make_rows, results, store
 
 
@@ -79,8 +81,8 @@ def _by_subjects(folder: Path, table: list[dict[str, str]]) -> None:
         studies.append(json.loads(path.read_text())["study_instance_uid"])
         (folder / "json" / path.parent.name).mkdir(parents=True)
         shutil.copy(path, folder / "json" / path.parent.name)
-    rows = [f"{uid},person {number},pain" for number, uid in enumerate(studies)]
-    (folder / "subjects.csv").write_text("\n".join(["study,subject,group", *rows]))
+    rows = [f"{uid},person {number},1" for number, uid in enumerate(studies)]
+    (folder / "subjects.csv").write_text("\n".join(["study,subject,pain", *rows]))
     arguments = ("cohort", "json", "--out", "again", "--subjects", "subjects.csv")
     done = run(*arguments, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -113,10 +115,15 @@ def test_a_list_of_subjects_joins_patients_and_names_groups(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("subject,group\nA,pain\n", "first line must be study,subject"),
-        ("study,subject,group\n1.2,SECRET,ill\n", "line 2: the group must be pain, control"),
-        ("study,subject\n1.2,SECRET\n1.2,OTHER\n", "line 3: this study belongs to another"),
-        ("study,subject\n1.2,\n", "line 2: study and subject must both be given"),
+        ("subject,pain\nA,1\n", "no column 'study'"),
+        ("study,subject,group\n1.2,SECRET,pain\n", "column group is now called pain.*1 for pain"),
+        (
+            "study,subject,site\n1.2,SECRET,x\n",
+            "unknown column 'site'; known: subject, study, pain",
+        ),
+        ("study,subject,pain\n1.2,SECRET,ill\n", "line 2: pain is 'ill', not 0 or 1"),
+        ("study,subject\n1.2,SECRET\n1.2,OTHER\n", "line 3: its study is there twice"),
+        ("study,subject\n1.2,\n", "line 2: subject is empty"),
     ],
 )
 def test_a_wrong_list_of_subjects_is_named_by_its_line(
@@ -127,6 +134,22 @@ def test_a_wrong_list_of_subjects_is_named_by_its_line(
     with pytest.raises(SettingsError, match=words) as caught:
         read_subjects(path)
     assert "SECRET" not in str(caught.value)
+
+
+def test_train_and_cohort_take_the_same_table(tmp_path: Path) -> None:
+    """A file with all columns, a scale of pain and its words beside it."""
+    (tmp_path / "layers.toml").write_text('pain_from = 4\n[layers]\n"Fascia" = 5\n[pain]\n"no" = 0')
+    path = tmp_path / "subjects.csv"
+    path.write_text(
+        "Subject;Study;Pain;Sex;Age;BMI\nann;1.2;6;F;52;27.1\nben;1.3;no;;;\ncleo;1.4;;;;\n"
+    )
+    trained = read_table(path, read_words(tmp_path).pain)
+    assert [(row.subject, row.pain) for row in trained.values()] == [
+        ("ann", True), ("ben", False), ("cleo", None),
+    ]  # fmt: skip
+    found = read_subjects(path)
+    assert found.subject == {study: row.subject for study, row in trained.items()}
+    assert found.group == {"1.2": "pain", "1.3": "control"}
 
 
 def test_channels_are_tabulated_apart(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class Archive:
         self.destination = Destination("archive", "ARCHIVE", "127.0.0.1", free_port())
         self.stored: list[str] = []
         self.failing: dict[str, int] = {}
-        self.silent, self.reason = False, 0x0110
+        self.silent, self.reason, self.status = False, 0x0110, 0x0000
         self.asked: list[Dataset] = []
         entity = AE("ARCHIVE")
         entity.supported_contexts = StoragePresentationContexts
@@ -41,7 +41,7 @@ class Archive:
 
     def _store(self, event: Event) -> int:
         self.stored.append(str(event.request.AffectedSOPInstanceUID))
-        return 0x0000
+        return self.status
 
     def _asked(self, event: Event) -> tuple[int, None]:
         self.asked.append(event.action_information)
@@ -137,6 +137,18 @@ def test_committed_by_orthanc_and_on_the_same_association(
     assert {each.acknowledged for each in job.deliveries} == {2}
     assert (len(archive.asked), len(archive.stored), len(set(archive.stored))) == (2, 3, 2)
     assert len(archive.asked[1].ReferencedSOPSequence) == 1, "asked again for what was committed"
+
+
+def test_a_duplicate_counts_once_the_archive_has_committed_to_it(
+    node: RunningNode, archive: Archive, tmp_path: Path
+) -> None:
+    """It says that it has all; whether that is ours, it says by storage commitment."""
+    archive.status = 0x0111
+    paths = make_study(tmp_path / "sent", seed=98)
+    study_uid = study_uid_of(paths[0])
+    node.send(*paths)
+    wait_for(lambda: job_of(node, study_uid).state == "committed", "commitment")
+    archive.status = 0x0000
 
 
 def test_what_sending_again_does_not_mend_is_a_dead_letter(

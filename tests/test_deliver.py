@@ -24,7 +24,8 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_node.deliver import Receipt, deliver, echo, request_commitment
-from dicom_node.errors import Busy, Declined, Unreachable
+from dicom_node.deliver import association as association_module
+from dicom_node.errors import Busy, Declined, Rejected, Unreachable
 from dicom_node.settings import Destination
 from tests.conftest import Pacs, free_port, make_study, peer, wait_for
 
@@ -50,19 +51,92 @@ def test_every_instance_arrives_as_it_is(pacs: Pacs, files: tuple[Path, ...]) ->
         assert pacs.kept[sop_uid].endswith(dataset)
 
 
-def test_a_warning_is_delivered_with_a_warning(pacs: Pacs, files: tuple[Path, ...]) -> None:
-    pacs.answer = lambda _sop_uid: 0xB000
+@pytest.mark.parametrize("status", [0xA700, 0xA7FE, 0x0110, 0x0213, 0x0210, 0x0124, 0xFF00])
+def test_what_is_not_taken_now_keeps_no_other_back(
+    status: int, pacs: Pacs, files: tuple[Path, ...]
+) -> None:
+    answers: list[Receipt] = []
+    second = uids(files)[1]
+    pacs.answer = lambda sop_uid: status if sop_uid == second else 0x0000
+    with pytest.raises(
+        Busy, match=rf"destination pacs: .*\(0x{status:04X}\) at instance {second}$"
+    ):
+        deliver(files, pacs.destination, "NODE", answers.append)
+    assert [receipt.sop_instance_uid for receipt in answers] == uids(files)
+    assert [receipt.is_deferred for receipt in answers] == [False, True, False, False]
+    assert set(pacs.kept) == set(uids(files)) - {second}
+    assert pacs.associations == 1
+
+
+@pytest.mark.parametrize("status", [0x0001, 0x0107, 0x0116, 0xB000, 0xB006, 0xB123])
+def test_warnings_are_stored(status: int, pacs: Pacs, files: tuple[Path, ...]) -> None:
+    pacs.answer = lambda _sop_uid: status
     receipts = deliver(files[:1], pacs.destination, "NODE")
     assert [(receipt.is_delivered, receipt.is_warning) for receipt in receipts] == [(True, True)]
 
 
-def test_out_of_resources_is_busy(pacs: Pacs, files: tuple[Path, ...]) -> None:
-    answers: list[Receipt] = []
-    second = uids(files)[1]
-    pacs.answer = lambda sop_uid: 0xA700 if sop_uid == second else 0x0000
-    with pytest.raises(Busy, match=r"destination pacs: out of resources \(0xA700\)"):
-        deliver(files, pacs.destination, "NODE", answers.append)
-    assert [receipt.sop_instance_uid for receipt in answers] == uids(files)[:1]
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_an_abort_at_one_object_keeps_no_other_back(
+    place: int, pacs: Pacs, files: tuple[Path, ...]
+) -> None:
+    chosen, begun = uids(files)[place], []
+    pacs.abort_at = {chosen}
+
+    def sending(sop_uid: str) -> bool:
+        begun.append(sop_uid)
+        return False
+
+    with pytest.raises(Unreachable, match=f"no answer for instance {chosen}") as told:
+        deliver(files, pacs.destination, "NODE", sending=sending)
+    assert told.value.cause == "association broke"
+    assert begun == uids(files)
+    assert set(pacs.kept) == set(uids(files)) - {chosen}
+
+
+def test_an_archive_that_ends_each_association_gets_all(
+    pacs: Pacs, files: tuple[Path, ...]
+) -> None:
+    pacs.abort_at = set(uids(files))
+    with pytest.raises(Unreachable, match="and 1 more"):
+        deliver(files, pacs.destination, "NODE")
+    assert pacs.associations == len(files)
+
+
+def test_what_was_not_tried_is_said(pacs: Pacs, files: tuple[Path, ...]) -> None:
+    def answer(_sop_uid: str) -> int:
+        pacs.stop()
+        return 0x0000
+
+    pacs.answer = answer
+    pacs.abort_at = {uids(files)[0]}
+    with pytest.raises(Unreachable, match=r"connection refused.*objects not tried: 3"):
+        deliver(files, pacs.destination, "NODE")
+    pacs.start()
+
+
+def test_a_silent_archive_is_left_after_two_objects(
+    monkeypatch: pytest.MonkeyPatch, pacs: Pacs, files: tuple[Path, ...]
+) -> None:
+    monkeypatch.setattr(association_module, "DIMSE_SECONDS", 0.3)
+    release = threading.Event()
+    pacs.answer = lambda _sop_uid: 0x0000 if release.wait(5) else 0xA700
+    with pytest.raises(Unreachable, match=r"no answer in 0.3 s.*objects not tried: 2") as told:
+        deliver(files, pacs.destination, "NODE")
+    release.set()
+    assert told.value.cause == "no answer"
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_duplicate_is_believed_after_an_unanswered_send(
+    is_open: bool, pacs: Pacs, files: tuple[Path, ...]
+) -> None:
+    pacs.answer = lambda _sop_uid: 0x0111
+    if is_open:
+        (receipt,) = deliver(files[:1], pacs.destination, "NODE", sending=lambda _uid: True)
+        assert receipt.is_delivered
+        return
+    with pytest.raises(Declined, match="0x0111, it has an object of this UID"):
+        deliver(files[:1], pacs.destination, "NODE")
 
 
 def test_one_declined_instance_does_not_keep_the_others_back(
@@ -85,12 +159,12 @@ def test_a_kind_that_is_not_taken_is_declined(
         deliver(files, picky.destination, "NODE")
 
 
-def test_a_wrong_title_is_declined(
+def test_a_wrong_title_is_rejected(
     pacs_factory: Callable[..., Pacs], files: tuple[Path, ...]
 ) -> None:
     strict = pacs_factory(require_called_aet=True)
     other = replace(strict.destination, ae_title="SOMEBODY")
-    with pytest.raises(Declined, match="association rejected: Called AE title not recogni"):
+    with pytest.raises(Rejected, match=r"rejected: Called AE title.*correct ae_title"):
         deliver(files, other, "NODE")
 
 

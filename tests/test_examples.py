@@ -7,7 +7,7 @@ from pathlib import Path
 import highdicom as hd
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
@@ -49,11 +49,53 @@ def test_our_own_masks_come_back_from_every_form(
     study, outcomes = make_case(tmp_path / "data" / "images", Request(Style(form=form)))
     (tmp_path / "data" / "results").mkdir()
     write_objects(study, outcomes, tmp_path / "data" / "results", NO_PAGES)
-    said = write_examples(tmp_path / "data", tmp_path / "out", names)
+    said = write_examples(tmp_path / "data", tmp_path / "out", names, own=True)
     scan, labels = read_one(tmp_path / "out")
     np.testing.assert_array_equal(labels, make_labelmap())
     np.testing.assert_array_equal(scan.voxels, study.acquisitions[0].scan.voxels)
     assert any("made by a program" in line for line in said)
+
+
+def edited(dataset: Dataset, change: str) -> Dataset:
+    """Our SEG after another program had it in hand."""
+    if "renamed" in change:
+        dataset.Manufacturer = "Editor"
+    if "stripped" in change:
+        del dataset.ContributingEquipmentSequence
+    for segment in dataset.SegmentSequence:
+        if "drawn" in change:
+            segment.SegmentAlgorithmType = "SEMIAUTOMATIC"
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("change", "taken"),
+    [("", False), ("renamed", False), ("renamed, stripped", False), ("drawn", True),
+     ("renamed, drawn", True)],
+)  # fmt: skip
+def test_our_own_masks_are_no_truth_unless_told(
+    tmp_path: Path, names: dict[str, int], change: str, taken: bool
+) -> None:
+    """They would teach the network its own mistakes; what a person changed of them is that person's."""
+    data = tmp_path / "data"
+    study, outcomes = make_case(data / "images", Request(Style(form="frames")))
+    (data / "results").mkdir()
+    written = write_objects(study, outcomes, data / "results", NO_PAGES)
+    (path,) = (item.path for item in written if dcmread(item.path).Modality == "SEG")
+    edited(dcmread(path), change).save_as(path)
+    if taken:
+        assert not any("--own" in line for line in write_examples(data, tmp_path / "out", names))
+        return
+    with pytest.raises(
+        ExamplesError, match=r"1 of 1 SEG are results of this program.*--own"
+    ) as caught:
+        write_examples(data, tmp_path / "out", names)
+    assert path.name in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    said = write_examples(data, tmp_path / "out", names, own=True)
+    assert any("1 of 1 SEG are results of this program" in line for line in said)
+    (entry,) = json.loads((tmp_path / "out" / "examples.json").read_text())["examples"]
+    assert entry["own"]
 
 
 def other_seg(

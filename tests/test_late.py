@@ -91,6 +91,8 @@ def test_each_report_names_the_one_that_it_replaces(
     assert predecessors(first) == [identity(refusal)]
     assert predecessors(second) == [identity(first)]
     assert len({identity(item)[3] for item in (refusal, first, second)}) == 3
+    made = [item.ContentDate + item.ContentTime for item in (refusal, first, second)]
+    assert made == sorted(set(made))
 
 
 def test_an_older_generation_is_not_delivered_after_a_later_one(

@@ -7,7 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from dicom_node.demo import write_phantom
 from dicom_node.orders import PhantomOrder
 from dicom_node.process import process
 from dicom_node.settings import Destination, Settings
+from tests.conftest import peer
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
         "IndexDirectory": str(folder / "db"),
         "RemoteAccessAllowed": False,
         "DicomAlwaysAllowEcho": True,
+        "DicomAlwaysAllowMove": True,
         "Plugins": [],
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration))
@@ -105,6 +107,53 @@ def test_orthanc_takes_source_and_results(form: str, orthanc: Orthanc, tmp_path:
         with urllib.request.urlopen(f"{orthanc.rest}/instances/{key}/file", timeout=30) as answer:
             stored.write_bytes(answer.read())
         assert dcmread(stored) == sent
+    for sent, moved in zip(results, _move(orthanc, study_uid, results, tmp_path), strict=True):
+        assert dcmread(moved) == dcmread(sent), sent.name
+
+
+def _move(
+    orthanc: Orthanc, study_uid: str, results: Sequence[Path], folder: Path
+) -> Iterator[Path]:
+    """The same objects, as DCMTK's storescp has them from Orthanc after a C-MOVE of the study."""
+    port, moved = free_port(), folder / "moved"
+    moved.mkdir()
+    workstation = json.dumps(["WORKSTATION", "127.0.0.1", port]).encode()
+    urllib.request.urlopen(
+        urllib.request.Request(
+            f"{orthanc.rest}/modalities/workstation", data=workstation, method="PUT"
+        ),
+        timeout=10,
+    ).close()
+    receive = [peer("storescp"), "-pm", "+xa", "+B", "-od", moved, "-aet", "WORKSTATION", str(port)]
+    keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={study_uid}"]
+    archive = ["127.0.0.1", str(orthanc.destination.port)]
+    with subprocess.Popen(receive, stderr=subprocess.DEVNULL) as workstation_scp:
+        try:
+            wait_until_it_listens(port)
+            done = subprocess.run(
+                [peer("movescu"), "-S", "-aec", "ORTHANC", "-aem", "WORKSTATION", *keys, *archive],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+        finally:
+            workstation_scp.terminate()
+    by_uid = {str(dcmread(path, force=True).SOPInstanceUID): path for path in moved.iterdir()}
+    for path in results:
+        yield by_uid[str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)]
+
+
+def wait_until_it_listens(port: int) -> None:
+    end = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < end, f"nothing listens on {port}"
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _find(orthanc: Orthanc, sop_uid: str) -> list[str]:

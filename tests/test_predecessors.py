@@ -62,3 +62,21 @@ def test_each_archive_is_told_of_what_it_has(settings: Settings, engine: sa.Engi
         assert predecessors(new[name]) == [identity(old[name])]
     made = [*oldest.values(), *old.values(), *new.values()]
     assert len({report.SOPInstanceUID for report in made}) == 5
+
+
+def test_a_stage_that_runs_again_writes_the_same_bytes(
+    settings: Settings, engine: sa.Engine
+) -> None:
+    steps = Steps(settings, engine, ())
+    closed_at = 1_800_000_000.25
+    with engine.begin() as connection:
+        row = {"study_uid": STUDY, "generation": 0, "evidence": "", "closed_at": closed_at}
+        connection.execute(index.generations.insert().values(row))
+    written = []
+    for _ in range(2):
+        steps.answer(STUDY, 0, [["incomplete", "twice"]])
+        (row,) = index.results_due(engine, STUDY, 0, "first")
+        written.append((settings.node.data_dir / row.path).read_bytes())
+    assert written[0] == written[1]
+    assert index.moments_of(engine, STUDY, 0) == (closed_at, {})
+    assert index.moments_of(engine, STUDY, 1) == (None, {row.sop_uid: closed_at})

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 
 from dicom_node.process import find_studies, process
 from dicom_node.scanner import Style, write_study
-from dicom_node.settings import Node, Settings
+from dicom_node.settings import Destination, Node, Settings
 from models.scan import Geometry, Scan
 from tests.conftest import make_study
 
@@ -68,3 +68,61 @@ def test_viewers_that_will_not_show_the_layers_are_named(
     assert weasis.startswith("Segmentation of 402 frames: Weasis")
     assert ohif.startswith("Segmentation of 6 x 6 pixels: OHIF")
     assert ohif in capsys.readouterr().err
+
+
+def _study(folder: Path) -> list[Path]:
+    shape = (3, 40, 40)
+    affine = np.diag([0.5, 0.5, 0.5, 1.0])[[2, 1, 0, 3]]
+    gray = np.random.default_rng(0).integers(1, 255, (1, *shape)).astype(np.float32)
+    geometry = Geometry("measured", "measured", "measured")
+    scan = Scan(gray, ("b-mode",), ("1",), np.ones(shape, bool), affine, geometry)
+    return write_study(scan, folder, Style())
+
+
+def test_each_destination_has_a_folder_with_what_it_would_get(tmp_path: Path) -> None:
+    destinations = (
+        Destination("pacs", objects=("SEG", "SR")),
+        Destination("stone/1", objects=("SEG", "SR"), sr="comprehensive", encoding="deflated"),
+        Destination("Stone_1", objects=("SEG",), seg="labelmap", companion=True),
+        Destination("..", objects=("SEG",), refusals=False),
+    )
+    settings = Settings(
+        node=Node(analyses=("tests.plain_analysis:analysis",)), destinations=destinations
+    )
+    out = tmp_path / "out"
+    assert process(_study(tmp_path / "in"), out, settings) == 0
+    folders = {path.name for path in out.iterdir() if path.is_dir()}
+    assert folders == {"pacs", "stone_1", "Stone_1-2", "_"}
+    assert not list(out.glob("*.dcm"))
+
+    def read(folder: str) -> dict[str, list[Dataset]]:
+        kinds: dict[str, list[Dataset]] = {}
+        for path in sorted((out / folder).iterdir()):
+            kinds.setdefault(path.name.split("-")[0], []).append(dcmread(path))
+        return kinds
+
+    assert set(read("pacs")) == {"segmentation", "measurements"}
+    (report,) = read("stone_1")["measurements"]
+    assert report.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.33"
+    assert report.file_meta.TransferSyntaxUID.is_deflated
+    (mask,) = read("Stone_1-2")["segmentation"]
+    assert mask.SegmentationType == "LABELMAP"
+    assert len(read("Stone_1-2")["companion"]) == 3
+    (study,) = json.loads((out / "findings.json").read_text())["studies"]
+    assert all((out / name).is_file() for name in study["objects"])
+    assert "pacs/segmentation-0-plain.dcm" in study["objects"]
+
+
+def test_a_refusal_goes_to_those_who_want_it(tmp_path: Path) -> None:
+    destinations = (Destination("pacs"), Destination("silent", refusals=False))
+    settings = Settings(
+        node=Node(analyses=("tests.plain_analysis:analysis",)), destinations=destinations
+    )
+    path = _study(tmp_path / "in")[0]
+    dataset = dcmread(path)
+    dataset.Modality = "OT"
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    dataset.save_as(path)
+    assert process([path], tmp_path / "out", settings) == 3
+    assert [file.name for file in (tmp_path / "out").rglob("*.dcm")] == ["answer.dcm"]
+    assert (tmp_path / "out" / "pacs" / "answer.dcm").is_file()

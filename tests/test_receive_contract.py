@@ -108,6 +108,15 @@ RELIED_ON = {
     ),
     transport.AssociationSocket.close: ("c726c8db5381", "clears _is_connected and socket"),
     fsm.AA_4: ("de72d40c80b0", "triggers EVT_CONN_CLOSE, as all that end a connection do"),
+    dul.DULServiceProvider._decode_pdu: (
+        "fc71dd1bf853",
+        "decodes, and gives the event: Evt6 for a request",
+    ),
+    fsm.AE_6: (
+        "385d595ed494",
+        "asks a request for to_primitive and protocol_version, nothing else",
+    ),
+    fsm.AA_1: ("8495a4665f7a", "answers what could not be decoded by an A-ABORT"),
     negotiate_as_acceptor: ("d5413f08f0ac", "changes none of the acceptor's contexts"),
 }
 

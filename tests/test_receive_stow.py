@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import CTImageStorage, generate_uid
+from pydicom.uid import HangingProtocolStorage, generate_uid
 
 from tests.conftest import RunningNode, free_port, make_study, start_node, study_uid_of, wait_for
 
@@ -124,7 +124,7 @@ def test_each_bad_part_has_its_own_reason(receiver: RunningNode, tmp_path: Path)
     path = make_study(tmp_path / "sent", seed=82)[0]
     good = path.read_bytes()
     elsewhere = changed(path, StudyInstanceUID=generate_uid())
-    foreign = changed(path, SOPClassUID=CTImageStorage)
+    foreign = changed(path, SOPClassUID=HangingProtocolStorage)
     mismatch = bytearray(changed(path))
     uid = uid_of(bytes(mismatch))
     at = mismatch.rindex(uid.encode())  # in the data set, not in the file meta

@@ -11,8 +11,8 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 
-from dicom_node.errors import ReportError
-from dicom_node.report import write_objects
+from dicom_node.errors import ReportError, SeveralPatients
+from dicom_node.report import Moments, write_objects
 from dicom_node.report.check import Outgoing, judge
 from dicom_node.report.header import clean_header
 from dicom_node.report.identity import derive_uid
@@ -42,11 +42,12 @@ from tests.report_reading import (
 def test_the_same_inputs_give_the_same_bytes_in_another_process(tmp_path):
     script = (
         "import sys, pathlib; from tests.report_phantom import make_case, Request;"
-        "from dicom_node.report import write_objects;"
+        "from dicom_node.report import Moments, write_objects;"
         "from dicom_node.scanner import Style;"
         "folder = pathlib.Path(sys.argv[1]);"
         "study, outcomes = make_case(folder, Request(Style(form='frames'), shear_wave=True));"
-        "print(*[item.sha256 for item in write_objects(study, outcomes, folder)])"
+        "made = write_objects(study, outcomes, folder, moments=Moments(1.8e9));"
+        "print(*[item.sha256 for item in made])"
     )
     outputs = []
     for name in ("first", "second"):
@@ -66,7 +67,7 @@ def test_device_and_seconds_never_enter_an_object_but_the_weights_do(tmp_path):
         changed = replace(outcome, findings=replace(outcome.findings, run=run))
         return [
             (item.sha256, item.sop_instance_uid)
-            for item in write_objects(study, [changed], tmp_path, NO_PAGES)
+            for item in write_objects(study, [changed], tmp_path, NO_PAGES, Moments(1.8e9))
         ]
 
     first = digests()
@@ -297,7 +298,7 @@ def test_instances_of_two_patients_make_no_result(tmp_path):
     def mix(dataset: Dataset) -> None:
         dataset.PatientID = "SECRET-1" if dataset.InstanceNumber < 3 else "SECRET-2"
 
-    with pytest.raises(ReportError, match="another patient") as error:
+    with pytest.raises(SeveralPatients, match="more than one patient") as error:
         write(tmp_path, Request(Style(form="frames"), edit=mix))
     assert "SECRET" not in str(error.value)
 

@@ -158,3 +158,21 @@ def test_a_point_keeps_its_place_in_the_patient(row_mm: float, column_mm: float)
         )
     ]
     assert volumes[1] == pytest.approx(volumes[0], rel=0.15)
+
+
+def test_where_spacing_stands_in_regions_alone_the_caution_says_what_cures_it(
+    tmp_path: Path,
+) -> None:
+    study, outcomes = make_case(tmp_path / "source", Request(Style(form="multiframe")))
+    assert "PixelSpacing" not in dcmread(study.acquisitions[0].sources[0].paths[0])
+    wanted = (
+        Destination("plain", objects=("SEG",)),
+        Destination("placed", objects=("SEG",), companion=True),
+    )
+    cautions = {
+        item.due: [text for text in item.cautions if "VolView" in text]
+        for item in write_objects(study, outcomes, tmp_path, wanted)
+        if item.kind == "segmentation"
+    }
+    assert [text.endswith("companion = true helps") for text in cautions["plain",]] == [True]
+    assert cautions["placed",] == []

@@ -14,7 +14,7 @@ from pynetdicom import build_context
 
 from dicom_node.deliver import deliver
 from dicom_node.errors import ReportError
-from dicom_node.report import Written, write_objects
+from dicom_node.report import Moments, Written, write_objects
 from dicom_node.scanner import Style
 from dicom_node.settings import Destination
 from dicom_node.study import Outcome, Study
@@ -32,6 +32,7 @@ DESTINATIONS = (
     Destination("labels", objects=("SEG", "SC"), seg="labelmap", encoding="j2k"),
     Destination("packed", objects=("SEG",), encoding="j2k"),
 )
+MOMENTS = Moments(1.8e9)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder = tmp_path_factory.mktemp("forms")
     request = Request(Style(form="enhanced"), shear_wave=True, present=(1, 3, 4, 5, 6))
     study, outcomes = make_case(folder / "source", request)
-    return Case(study, outcomes[0], write_objects(study, outcomes, folder, DESTINATIONS))
+    return Case(study, outcomes[0], write_objects(study, outcomes, folder, DESTINATIONS, MOMENTS))
 
 
 def test_each_gets_what_it_wants_and_nothing_is_written_twice(case: Case) -> None:
@@ -180,7 +181,7 @@ def test_images_too_small_for_jpeg_2000_are_named(tmp_path: Path) -> None:
 
 def test_settings_are_part_of_a_uid_and_nothing_else_is(case: Case, tmp_path: Path) -> None:
     renamed = [replace(DESTINATIONS[2], name="other", host="elsewhere")]
-    again = write_objects(case.study, [case.outcome], tmp_path, renamed)
+    again = write_objects(case.study, [case.outcome], tmp_path, renamed, MOMENTS)
     before = [item for items in case.due("stone").values() for item in items]
     assert [item.sha256 for item in again] == [item.sha256 for item in before]
 

@@ -129,6 +129,10 @@ def test_a_spoiled_report_is_found_out(
     dataset.save_as(tmp_path / "spoiled.dcm")
     spoiled = replace(good, path=tmp_path / "spoiled.dcm")
     assert "type NUM has no MeasuredValueSequence" in judge(spoiled)
+    dataset = dcmread(good.path)
+    dataset.ContinuityOfContent = "CONTINUOUS"
+    dataset.save_as(spoiled.path)
+    assert "a container is CONTINUOUS" in judge(spoiled)
     without_mask = {uid: what for uid, what in known.items() if what[1] != 36}
     assert "no instance of the study" in judge(replace(good, known=without_mask))
 

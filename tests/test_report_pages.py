@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pydicom import Dataset, dcmread
 
 from dicom_node.report import Written, write_objects
 from dicom_node.report.origin import open_origin
 from dicom_node.report.parametric_map import quantities
 from dicom_node.report.relief import heights_mm
-from dicom_node.report.sheet import as_pixels, draw_sheets
+from dicom_node.report.sheet import as_pdf, as_pixels, draw_sheets
 from dicom_node.scanner import Style
 from dicom_node.settings import Destination
 from models.scan import Geometry, Scan
 from tests.conftest import peer
 from tests.plain_analysis import Plain
-from tests.report_phantom import Request, make_case, make_scan
+from tests.report_phantom import Request, make_case, make_findings, make_scan
+from tests.viewer_study import layers, picture
 
 WANTED = (Destination("pacs", objects=("PM", "SC", "PDF")),)
 
@@ -102,6 +104,34 @@ def test_the_document_says_what_a_reader_needs(written: Sequence[Written], tmp_p
         assert words in text
 
 
+@pytest.mark.peer
+def test_the_document_looks_like_the_page(tmp_path: Path) -> None:
+    """Most of all the tint of the layers, which a PDF loses where images lie on each other."""
+    labelmap = layers()
+    sheets = draw_sheets(picture(labelmap), make_findings(labelmap), "layer")
+    path = tmp_path / "pages.pdf"
+    path.write_bytes(as_pdf(sheets))
+    command = [peer("pdftoppm"), "-r", "120", "-l", "1", "-png", "-singlefile", path]
+    subprocess.run([*command, tmp_path / "page"], check=True)
+    with Image.open(tmp_path / "page.png") as shown:
+        seen = np.asarray(shown.convert("RGB"), dtype=np.float64)
+    page = as_pixels(sheets[0]).astype(np.float64)
+    rows, columns = (min(lengths) for lengths in zip(seen.shape[:2], page.shape[:2], strict=True))
+    (seen, seen_range), (page, range_) = (blocks(p[:rows, :columns]) for p in (seen, page))
+    # Letters and edges are drawn a fraction of a pixel elsewhere.
+    even = (seen_range < 6) & (range_ < 6)
+    assert even.mean() > 0.6
+    assert (np.ptp(page, axis=-1)[even] > 8).sum() > 4000
+    assert np.abs(seen - page)[even].max() < 3.0
+
+
+def blocks(pixels: np.ndarray, size: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Mean color of each block, and how far its pixels are apart."""
+    rows, columns = (length // size for length in pixels.shape[:2])
+    split = pixels[: rows * size, : columns * size].reshape(rows, size, columns, size, 3)
+    return split.mean(axis=(1, 3)), np.ptp(split, axis=(1, 3)).max(axis=-1)
+
+
 def test_shear_wave_speed_is_a_map_in_the_units_of_the_standard(written: Sequence[Written]) -> None:
     saliency, speed = read(written, "map")
     assert saliency.SeriesInstanceUID != speed.SeriesInstanceUID
@@ -110,7 +140,14 @@ def test_shear_wave_speed_is_a_map_in_the_units_of_the_standard(written: Sequenc
     quantity = mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0]
     assert (quantity.CodeValue, quantity.CodingSchemeDesignator) == ("130611", "DCM")
     assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "cm/s"
-    assert speed["ContentCreatorName"].is_empty
+    for item in (saliency, speed):
+        assert item.ContentCreatorName == "dicom-node"
+        window = item.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0]
+        top = float(item.pixel_array.max())
+        assert window.VOILUTFunction == "LINEAR_EXACT"
+        low, high = (window.WindowCenter + sign * window.WindowWidth / 2 for sign in (-1, 1))
+        assert low == pytest.approx(0)
+        assert high >= top * 0.999
     inside = make_scan().valid
     values = speed.pixel_array
     assert values.dtype == np.float32

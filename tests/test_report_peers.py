@@ -149,6 +149,8 @@ def test_pixelmed_finds_no_error_in_a_report(tmp_path):
     assert "IOD validation complete" in done.stdout, done.stderr
     assert "Root Template Validation Complete" in done.stdout
     errors = [line for line in done.stdout.splitlines() if line.startswith("Error")]
+    # CID 100 is a baseline (TID 1500, row 4), which this validator takes for all that there may be.
+    errors = [line for line in errors if "not found in context group 100" not in line]
     assert not errors, errors[:3]
 
 

@@ -30,10 +30,28 @@ def series(letter):
     return lambda dataset: setattr(dataset, "Laterality", letter)
 
 
-def modifier(code):
+def body_part(text):
+    return lambda dataset: setattr(dataset, "BodyPartExamined", text)
+
+
+def structure(code):
+    """The primary anatomic structure with a modifier."""
+
+    def edit(dataset):
+        modifier(code)(dataset)
+        (region,) = dataset.AnatomicRegionSequence
+        del dataset.AnatomicRegionSequence
+        region.PrimaryAnatomicStructureModifierSequence = region.AnatomicRegionModifierSequence
+        del region.AnatomicRegionModifierSequence
+        dataset.PrimaryAnatomicStructureSequence = [region]
+
+    return edit
+
+
+def modifier(code, meaning="side"):
     def edit(dataset):
         region, item = Dataset(), Dataset()
-        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "SCT", "side"
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "SCT", meaning
         region.CodeValue, region.CodingSchemeDesignator = "52612000", "SCT"
         region.CodeMeaning = "Lumbar region"
         region.AnatomicRegionModifierSequence = [item]
@@ -90,6 +108,19 @@ def outcomes_of(study):
         (laterality("U"), None),
         (lambda dataset: (laterality("L")(dataset), modifier("24028007")(dataset)), None),
         (lambda dataset: None, None),
+        (laterality("LEFT"), "left"),
+        (series("LEFT"), "left"),
+        (modifier("51440002"), "both"),
+        (modifier("G-A100"), "right"),
+        (structure("24028007"), "right"),
+        (modifier("L-99", "Left"), "left"),
+        (body_part("LEFT LUMBAR"), "left"),
+        (body_part("LSPINE"), None),
+        (body_part("L SPINE"), None),
+        (lambda dataset: (series("L")(dataset), laterality("R")(dataset)), None),
+        (lambda dataset: (series("L")(dataset), laterality("L")(dataset)), "left"),
+        (lambda dataset: (body_part("RIGHT BACK")(dataset), modifier("7771000")(dataset)), None),
+        (modifier("7771000", "Right"), None),
     ],
 )
 @pytest.mark.parametrize("form", ["enhanced", "frames"])

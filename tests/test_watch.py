@@ -260,7 +260,7 @@ def test_readiness_tells_who_is_lost_and_deliveries_who_is_away(
     wait_for(lambda: watched.metric("undelivered_objects", destination="pacs") == 2, "two due", 180)
     lag = wait_for(lambda: watched.metric("delivery_lag_seconds", destination="pacs"), "a lag")
     wait_for(
-        lambda: watched.metric("failures_total", stage="deliver", reason="to be tried again"),
+        lambda: watched.metric("failures_total", stage="deliver", reason="connection refused"),
         "a failed attempt",
         180,
     )

@@ -14,6 +14,7 @@ from dicom_node.access.rules import networks_of
 from dicom_node.access.start import web_logins
 from dicom_node.access.tls import server_context
 from dicom_node.access.web import Refused, WebDoor
+from dicom_node.errors import CannotListen
 from dicom_node.settings import Settings
 
 CONCURRENT_REQUESTS = 64
@@ -46,7 +47,7 @@ class Impatient(H11Protocol):
 
 
 class Guarded:
-    """An application on a port, in a thread of its own. Raises OSError when it cannot listen there."""
+    """An application on a port, in a thread of its own. Raises CannotListen."""
 
     def __init__(
         self, settings: Settings, app: ASGIApp, host: str, port: int, refused: Refused
@@ -55,7 +56,10 @@ class Guarded:
         context = server_context(settings.tls)
         seconds = settings.receive.limits.request_seconds
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, port), family=family)
+        try:
+            self._socket = socket.create_server((host, port), family=family)
+        except OSError as error:
+            raise CannotListen(f"{host}:{port}", error) from error
         # asyncio does so only for sockets that it made; without it every answer waits 40 ms.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._server = uvicorn.Server(

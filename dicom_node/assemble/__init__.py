@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 
 from dicom_node.assemble.facts import declaration
 from dicom_node.assemble.grouping import Stack, group
+from dicom_node.assemble.identity import choose_spokesman, one_patient
 from dicom_node.assemble.instances import malformed, read
 from dicom_node.assemble.pairing import pair
 from dicom_node.assemble.placement import Placed, place
 from dicom_node.assemble.scans import assemble_scan
 from dicom_node.errors import NotUltrasound, StudyError
+from dicom_node.patient import read_as
 from dicom_node.settings import LARGEST_MIB, Source
 from dicom_node.study import Acquisition, StoredInstance, Study, Unused
 
@@ -53,24 +55,32 @@ def assemble_study(
 
     Every instance ends in a Scan or in ``Study.unused`` with a reason. B-mode and elasticity on one grid are
     channels of one Scan. ``sources`` fill in geometry that no object states. All Scans together take at most
-    ``largest_bytes``; a sweep for which there is no room is unused. When not one Scan can be made, raises the
-    StudyError that is the cause (NotUltrasound, GeometryUnknown, UnsupportedPixels, TooLarge, Incomplete, or
-    itself).
+    ``largest_bytes``; a sweep for which there is no room is unused.
+
+    Raises SeveralPatients where the instances name more than one patient, UnusableIdentifier where a Patient
+    ID cannot be carried; when not one Scan can be made, the StudyError that is the cause (NotUltrasound,
+    GeometryUnknown, UnsupportedPixels, TooLarge, Incomplete, or itself).
     """
     with warnings.catch_warnings():
         # pydicom warns of odd headers by quoting their values, and those can be a patient's.
         warnings.simplefilter("ignore")
+        cautions = one_patient(study_uid, instances, sources)
         desk = _Desk(study_uid, sources, largest_bytes)
         images, rejected = read(study_uid, instances, largest_bytes)
+        for image in images:
+            declared = declaration(image, sources)
+            read_as(image.header, declared.character_set if declared else "")
         stacks, unclear = group(study_uid, images)
         placed = _place_all(desk, stacks)
         tissue = [item for item in placed if item.stack.kind == "b-mode"]
         elastic = [item for item in placed if item.stack.kind == "elasticity"]
         acquisitions = _acquire(desk, tissue, _partners(desk, tissue, elastic))
+        spokesman = choose_spokesman(acquisitions)
     failures = desk.failures + unclear + rejected
     if not acquisitions:
         raise _cause(study_uid, [error for _, error in rejected], [error for _, error in failures])
-    return Study(study_uid, generation, acquisitions, _unused(failures, acquisitions, instances))
+    unused = _unused(failures, acquisitions, instances)
+    return Study(study_uid, generation, acquisitions, unused, cautions, spokesman)
 
 
 def _place_all(desk: _Desk, stacks: Sequence[Stack]) -> list[Placed]:

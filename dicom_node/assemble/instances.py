@@ -1,7 +1,5 @@
 """From stored files to ultrasound images with readable headers, and a reason for every file that is none."""
 
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,35 +7,33 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom import Dataset
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import NotUltrasound, StudyError, TooLarge, UnsupportedPixels
+from dicom_node.headers import MALFORMED, read_header
 from dicom_node.study import StoredInstance, Unused
 
-# What pydicom, its decoders and Python raise on malformed data. Nothing broader: a fault of ours must show.
-MALFORMED = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    InvalidDicomError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 MAX_FRAMES = 65_535
 # Lossless codes shrink an echo by three, lossy ones by fifty; what shrinks by more than this holds no image.
 MAX_EXPANSION = 1000
+
+
+# Type 1 of every image (PS3.3 C.7.3.1, C.7.6.3).
+REQUIRED = (
+    "SeriesInstanceUID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+)
+WHOLE_NUMBERS = ("NumberOfFrames", "SeriesNumber", "InstanceNumber")
+
+
+class NotNumbers(ValueError):
+    """A header value that must be numbers is none; the text names the attribute and quotes nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,13 +80,16 @@ class Frame:
         return header.get(keyword)
 
     def numbers(self, group: str, keyword: str, count: int) -> NDArray[np.float64] | None:
-        """The same as that many finite numbers; None when absent, ValueError when something else."""
-        value = self.value(group, keyword)
-        if value is None or value == "" or len(value) == 0:
-            return None
-        array = np.array([float(item) for item in value])
+        """The same as that many finite numbers; None when absent, NotNumbers when something else."""
+        try:
+            value = self.value(group, keyword)
+            if value is None or value == "" or len(value) == 0:
+                return None
+            array = np.array([float(item) for item in value])
+        except (TypeError, ValueError):
+            array = np.zeros(0)
         if array.shape != (count,) or not np.isfinite(array).all():
-            raise ValueError(f"{keyword} is not {count} finite numbers")
+            raise NotNumbers(f"{keyword} is not {count} numbers")
         return array
 
 
@@ -118,6 +117,8 @@ def malformed(study_uid: str, what: str) -> Iterator[None]:
     """
     try:
         yield
+    except NotNumbers as error:
+        raise UnsupportedPixels(study_uid, f"{what}: {error}") from None
     except MALFORMED as error:
         raise UnsupportedPixels(study_uid, f"{what} ({type(error).__name__})") from None
 
@@ -128,7 +129,7 @@ def _image(study_uid: str, stored: StoredInstance, largest_bytes: int) -> Instan
         # Its size cannot be bounded before it is inflated, and no scanner sends it.
         name = DeflatedExplicitVRLittleEndian.name
         raise UnsupportedPixels(study_uid, f"transfer syntax {name} is not taken")
-    header = dcmread(stored.path, stop_before_pixels=True)
+    header = read_header(stored.path)
     if str(header.get("SOPInstanceUID") or "") != stored.sop_instance_uid:
         # A damaged file can "read" as an empty data set, so the UID proves that reading worked.
         raise UnsupportedPixels(study_uid, "the file does not hold this instance: damaged or empty")
@@ -139,10 +140,22 @@ def _image(study_uid: str, stored: StoredInstance, largest_bytes: int) -> Instan
         raise NotUltrasound(study_uid, f"no image: {kind}")
     if header.get("Modality") != "US" and not header.get("SequenceOfUltrasoundRegions"):
         raise NotUltrasound(study_uid, f"no ultrasound: {kind}")
+    if missing := [keyword for keyword in REQUIRED if header.get(keyword) in (None, "")]:
+        raise UnsupportedPixels(
+            study_uid, f"the scanner left out what every image must have: {', '.join(missing)}"
+        )
+    for keyword in WHOLE_NUMBERS:
+        _check_whole(header, keyword)
     instance = Instance(stored, header)
-    _ = instance.sort_key  # raises here, where the instance is known, if a number is none
     _check_size(study_uid, instance, largest_bytes)
     return instance
+
+
+def _check_whole(header: Dataset, keyword: str) -> None:
+    try:
+        int(header.get(keyword) or 0)
+    except (TypeError, ValueError, OverflowError):
+        raise NotNumbers(f"{keyword} is not a whole number") from None
 
 
 def _check_size(study_uid: str, instance: Instance, largest_bytes: int) -> None:
@@ -159,8 +172,8 @@ def _check_size(study_uid: str, instance: Instance, largest_bytes: int) -> None:
         if bits // 8 > MAX_EXPANSION * file_bytes:
             raise TooLarge(study_uid, f"{size} out of a file of {file_bytes} bytes is no image")
         return
-    if header.PhotometricInterpretation == "YBR_FULL_422":
-        bits = bits * 2 // 3
+    if int(header.SamplesPerPixel) == 3:
+        bits = bits * 2 // 3  # the least there may be: of YBR_FULL_422, whatever the header says
     if bits // 8 > file_bytes:
         raise UnsupportedPixels(
             study_uid, "pixel data are cut off: the file is shorter than its image"

@@ -8,9 +8,17 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, uid
-from pydicom.pixels import apply_color_lut, iter_pixels, pixel_array
+from pydicom.encaps import encapsulate
+from pydicom.pixels import (
+    apply_color_lut,
+    as_pixel_options,
+    get_decoder,
+    iter_pixels,
+    pixel_array,
+)
 
-from dicom_node.assemble.codestream import sizes
+from dicom_node.assemble.codestream import codes, native_bytes, size
+from dicom_node.assemble.color_model import ColorModel, Planes, model_by_length
 from dicom_node.assemble.grouping import Stack
 from dicom_node.assemble.instances import Instance, malformed
 from dicom_node.assemble.overlay import (
@@ -50,12 +58,14 @@ GRAY = ("MONOCHROME1", "MONOCHROME2")
 class Gray:
     """Gray levels float32 (slice, row, column), and bool which pixels are colored, or None.
 
-    A tint colors the whole echo and hides nothing, so ``colored`` is None then.
+    A tint colors the whole echo and hides nothing, so ``colored`` is None then. ``note`` is what a reader
+    should know about the pixels.
     """
 
     levels: NDArray[np.float32]
     colored: NDArray[np.bool_] | None
     is_tinted: bool
+    note: str
 
 
 def decoder(instance: Instance) -> str:
@@ -78,16 +88,8 @@ def decode_gray(
     """
     colored: NDArray[np.bool_] | None = None
     table = np.zeros((LUMA_BINS, 6))
-    for slot, instance, frame in _decoded(study_uid, stack):
-        header = instance.header
-        photometric = header.PhotometricInterpretation
-        with malformed(study_uid, "the color model cannot be read"):
-            if photometric == "PALETTE COLOR":
-                frame = _palette(frame, header)
-            if frame.ndim == 2:
-                levels[slot] = _inverted(frame, header) if photometric == "MONOCHROME1" else frame
-                continue
-            frame = _bytes(frame, header)
+    model = ColorModel(study_uid)
+    for slot, frame in model.in_rgb(_colors(study_uid, stack, levels)):
         spread = spread_of(frame)
         luma = frame.astype(np.float32) @ LUMA
         levels[slot] = np.where(spread == 0, frame[..., 0], luma)
@@ -98,33 +100,49 @@ def decode_gray(
         if read:
             read(slot, frame, colored[slot])
     is_tinted = colored is not None and is_tint(table)
-    return Gray(levels, None if is_tinted else colored, is_tinted)
+    return Gray(levels, None if is_tinted else colored, is_tinted, model.note)
+
+
+def _colors(study_uid: str, stack: Stack, levels: NDArray[np.float32]) -> Iterator[Planes]:
+    """The frames that have colors, of 8 bits; those that have none are filled into ``levels`` at once."""
+    for slot, instance, frame, declared in _decoded(study_uid, stack):
+        header = instance.header
+        with malformed(study_uid, "the color model cannot be read"):
+            if declared == "PALETTE COLOR":
+                frame, declared = _palette(frame, header), "RGB"
+            if frame.ndim == 2:
+                levels[slot] = _inverted(frame, header) if declared == "MONOCHROME1" else frame
+            else:
+                yield Planes(slot, _bytes(frame, header), declared)
 
 
 def decode_stored(study_uid: str, stack: Stack) -> Iterator[tuple[int, NDArray]]:
     """(slice, stored values (row, column)) of a MONOCHROME2 stack. Raises UnsupportedPixels, Incomplete."""
-    for slot, instance, frame in _decoded(study_uid, stack):
-        if instance.header.PhotometricInterpretation != "MONOCHROME2" or frame.ndim != 2:
+    for slot, _, frame, declared in _decoded(study_uid, stack):
+        if declared != "MONOCHROME2" or frame.ndim != 2:
             raise UnsupportedPixels(study_uid, "measured values are stored as MONOCHROME2 only")
         yield slot, frame
 
 
-def _decoded(study_uid: str, stack: Stack) -> Iterator[tuple[int, Instance, NDArray]]:
-    """Each frame once, with its slice; one instance after the other, one frame in memory at a time."""
+def _decoded(study_uid: str, stack: Stack) -> Iterator[tuple[int, Instance, NDArray, str]]:
+    """Each frame once, with its slice, its instance and its declared color model; one in memory at a time."""
     wanted: dict[int, dict[int, int]] = defaultdict(dict)
     for slot, frame in enumerate(stack.frames):
         wanted[id(frame.instance)][frame.number - 1] = slot
     for instance in stack.instances:
         slots = wanted[id(instance)]
-        for index, array in enumerate(_frames(study_uid, instance)):
+        for index, (array, declared) in enumerate(_frames(study_uid, instance)):
             if index in slots:
-                yield slots.pop(index), instance, array
+                yield slots.pop(index), instance, array, declared
         if slots:
             raise Incomplete(study_uid, f"{len(slots)} frames have no pixel data")
 
 
-def _frames(study_uid: str, instance: Instance) -> Iterator[NDArray]:
-    """All frames of an instance, (row, column) or (row, column, red-green-blue)."""
+def _frames(study_uid: str, instance: Instance) -> Iterator[tuple[NDArray, str]]:
+    """All frames of an instance as stored, (row, column) or (row, column, plane), and their color model.
+
+    The model is what the header says, or what the code stream says where it speaks of it (JFIF, JPEG 2000).
+    """
     with malformed(study_uid, "the description of the pixels cannot be read"):
         header = instance.header
         syntax = header.file_meta.TransferSyntaxUID
@@ -135,28 +153,44 @@ def _frames(study_uid: str, instance: Instance) -> Iterator[NDArray]:
         raise UnsupportedPixels(
             study_uid, "the photometric interpretation is not one of ultrasound"
         )
-    plugin, _ = DECODERS[syntax]
     with malformed(study_uid, "the pixel data cannot be decoded: damaged or cut off"):
-        if syntax.is_compressed and syntax != uid.RLELossless:
-            _check_codes(instance)
-        if photometric == "YBR_FULL_422" and not syntax.is_compressed:
-            # pydicom 3.0.2 loses the halved chroma after the first frame it iterates over.
-            path, count = instance.stored.path, instance.frame_count
-            arrays: Iterator[NDArray] = (pixel_array(path, index=index) for index in range(count))
-        else:
-            arrays = iter_pixels(instance.stored.path, decoding_plugin=plugin)
-        for array in arrays:
+        for array, declared in (
+            _encapsulated(instance) if syntax.is_compressed else _native(instance)
+        ):
             if array.shape[:2] != (header.Rows, header.Columns):
                 raise ValueError("decoded to another size than the header says")
-            yield array
+            yield array, declared
 
 
-def _check_codes(instance: Instance) -> None:
-    """Raises ValueError when a compressed frame has another size than its header says."""
+def _native(instance: Instance) -> Iterator[tuple[NDArray, str]]:
+    path, count = instance.stored.path, instance.frame_count
+    declared = model_by_length(instance.header, count, native_bytes(path))
+    if declared == "YBR_FULL_422":
+        # pydicom 3.0.2 loses the halved chroma after the first frame it iterates over.
+        arrays: Iterator[NDArray] = (
+            pixel_array(path, index=index, raw=True, photometric_interpretation=declared)
+            for index in range(count)
+        )
+    else:
+        arrays = iter_pixels(path, raw=True, photometric_interpretation=declared)
+    return ((array, declared) for array in arrays)
+
+
+def _encapsulated(instance: Instance) -> Iterator[tuple[NDArray, str]]:
+    """Frame by frame, as pydicom takes an empty fragment for a frame."""
     header = instance.header
-    for size in sizes(instance.stored.path, instance.frame_count):
-        if size != (header.Rows, header.Columns):
+    syntax = header.file_meta.TransferSyntaxUID
+    decode = get_decoder(syntax)
+    plugin, _ = DECODERS[syntax]
+    options = as_pixel_options(header, number_of_frames=1, pixel_keyword="PixelData")
+    options.pop("extended_offsets", None)
+    options.setdefault("planar_configuration", 0)  # code streams order their planes by themselves
+    for code in codes(instance.stored.path, header, instance.frame_count):
+        if syntax != uid.RLELossless and size(code) != (header.Rows, header.Columns):
             raise ValueError("compressed at another size than the header says")
+        frames = decode.iter_array(encapsulate([code]), raw=True, decoding_plugin=plugin, **options)
+        array, properties = next(frames)
+        yield array, str(properties["photometric_interpretation"])
 
 
 def _inverted(frame: NDArray, header: Dataset) -> NDArray:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dicom_node.assemble.concatenation import concatenation
 from dicom_node.assemble.concatenation import order as order_of_parts
 from dicom_node.assemble.grouping import Stack
-from dicom_node.assemble.instances import Frame
+from dicom_node.assemble.instances import Frame, NotNumbers
 from dicom_node.assemble.regions import Box, Calibration, calibrate
 from dicom_node.assemble.slices import Positions, numbered, read_positions, sort
 from dicom_node.errors import Incomplete, UnsupportedPixels
@@ -101,10 +101,14 @@ def _in_plane(
     frames: Sequence[Frame], regions: list[tuple[float, float]], declared: Declaration
 ) -> tuple[tuple[float, float], Provenance, list[str]]:
     """Distance of rows and of columns, in mm, where it is from, and what was wrong with it."""
-    found = [frame.numbers("PixelMeasuresSequence", "PixelSpacing", 2) for frame in frames]
+    notes: list[str] = []
+    try:
+        found = [frame.numbers("PixelMeasuresSequence", "PixelSpacing", 2) for frame in frames]
+    except NotNumbers as error:
+        found = []
+        notes.append(f"{error} in the object and was not used")
     spacings = [(float(item[0]), float(item[1])) for item in found if item is not None]
     spacings = [item for item in dict.fromkeys(spacings) if min(item) > 0] + regions
-    notes: list[str] = []
     if spacings and np.allclose(spacings, spacings[0], rtol=SAME_SPACING, atol=0):
         return spacings[0], "measured", notes
     if spacings:

@@ -1,11 +1,12 @@
 """One acquisition: decoded channels, tissue region and facts of a placed stack and its elasticity map."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.assemble.annotation import LEAST_FRAMES, Marks, find_marks
+from dicom_node.assemble.burned_in import burned_in
 from dicom_node.assemble.color import LEAST_COLORED, ColorReader, fill_speed
 from dicom_node.assemble.dual import Dual, Frames, split
 from dicom_node.assemble.elasticity import decode_speed
@@ -17,6 +18,7 @@ from dicom_node.assemble.overlay import grown
 from dicom_node.assemble.pixels import Gray, decode_gray
 from dicom_node.assemble.placement import Placed
 from dicom_node.assemble.regions import beside_fan
+from dicom_node.assemble.writing import Writing, find_writing
 from dicom_node.errors import StudyError, TooLarge, UnsupportedPixels
 from dicom_node.settings import Color
 from dicom_node.settings import Source as Declaration
@@ -40,12 +42,13 @@ class Assembled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ground:
-    """What is seen: gray levels, color and B-mode (slice, row, column), marks and bar (row, column)."""
+    """What is seen: gray levels, color, B-mode (slice, row, column); marks, writing, bar (row, column)."""
 
     gray: Gray
     colored: NDArray[np.bool_]
     inside: NDArray[np.bool_]
     marks: Marks
+    writing: Writing
     bar: NDArray[np.bool_]
     dual: Dual | None
     scaled: str
@@ -93,11 +96,13 @@ def assemble_scan(
     if len(voxels) > 1 and not wave.is_shown:
         voxels = voxels[:1].copy()
     with malformed(study_uid, "the description of the acquisition cannot be read"):
-        facts = describe(tissue.stack.frames[0], _own_facts(tissue, ground, wave))
+        frames = tissue.stack.frames + (elastic.stack.frames if elastic else ())
+        facts = describe(frames, _own_facts(tissue, ground, wave))
     names, units = CHANNELS[: len(voxels)], UNITS[: len(voxels)]
     scan = Scan(voxels, names, units, valid, tissue.affine, tissue.geometry, "US", facts)
     stacks = [tissue.stack] + ([elastic.stack] if elastic and wave.is_shown else [])
-    return Assembled(Acquisition(scan, tuple(one.origin() for one in stacks)), wave.left_out)
+    sources = (replace(one.origin(), character_set=declared.character_set) for one in stacks)
+    return Assembled(Acquisition(scan, tuple(sources)), wave.left_out)
 
 
 def _room(study_uid: str, shape: tuple[int, ...], largest_bytes: int) -> NDArray[np.float32]:
@@ -136,7 +141,8 @@ def _look(
     header = tissue.stack.frames[0].instance.header
     is_lossy = header.get("LossyImageCompression") == "01"
     marks = find_marks(gray.levels, np.asarray(inside.any(axis=0)), is_lossy)
-    return _Ground(gray, colored, inside, marks, bar, dual, scaled)
+    writing = find_writing(gray.levels, colored, is_lossy)
+    return _Ground(gray, colored, inside, marks, writing, bar, dual, scaled)
 
 
 def _bar(color: Color, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -196,14 +202,17 @@ def _own_facts(tissue: Placed, ground: _Ground, wave: _Wave) -> dict[str, str]:
     color = "overlay" if ground.colored.any() else "gray"
     marked = np.count_nonzero(ground.marks.on_tissue)
     searched = ground.marks.searched
+    headers = [instance.header for instance in tissue.stack.instances]
     return {
         "color": "tinted" if ground.gray.is_tinted else color,
         "annotation": (f"{marked} pixels left out" if marked else "")
         if searched
         else f"not searched in fewer than {LEAST_FRAMES} frames",
+        "burned_in": burned_in(headers, ground.inside, ground.writing),
         "gray_levels": ground.scaled,
         "dual": "B-mode beside shear wave" if ground.dual else "",
         "shear_wave": wave.words,
         "shear_wave_left_out": wave.left_out,
         "geometry_notes": "; ".join(tissue.notes),
+        "pixel_notes": ground.gray.note,
     }

@@ -1,15 +1,14 @@
-"""subjects.csv: who was scanned in which study, and the group they belong to."""
+"""The subjects of a cohort: who was scanned in which study, and the group they belong to."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_node.errors import SettingsError
+from models.subjects import SubjectsError, read_pain_words, read_table
 
 PAIN, CONTROL = "pain", "control"
-COLUMNS = ("study", "subject", "group")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,38 +20,18 @@ class Subjects:
 
 
 def read_subjects(path: Path | None) -> Subjects:
-    """Read the file (None: nobody is named). Raises SettingsError naming the line, never the subject."""
-    subjects = Subjects()
+    """Read the table of ``train --data`` (None: nobody is named), with ``layers.toml`` beside it.
+
+    Raises SettingsError naming the line, never the subject.
+    """
     if path is None:
-        return subjects
+        return Subjects()
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            head = [name.strip().lower() for name in reader.fieldnames or ()]
-            if not {"study", "subject"} <= set(head) <= set(COLUMNS):
-                raise SettingsError(
-                    f"{path}: the first line must be study,subject or study,subject,group, got "
-                    f"{','.join(head)[:80]!r}"
-                )
-            reader.fieldnames = head
-            for number, line in enumerate(reader, start=2):
-                _take(line, f"{path}, line {number}", subjects)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SettingsError(f"{path}: no CSV file in UTF-8: {error}") from error
-    return subjects
-
-
-def _take(line: dict[str, str | None], where: str, subjects: Subjects) -> None:
-    study, subject, group = ((line.get(name) or "").strip() for name in COLUMNS)
-    group = group.lower()
-    if not study or not subject:
-        raise SettingsError(f"{where}: study and subject must both be given")
-    if group not in ("", PAIN, CONTROL):
-        raise SettingsError(f"{where}: the group must be {PAIN}, {CONTROL} or empty")
-    if subjects.subject.setdefault(study, subject) != subject:
-        raise SettingsError(f"{where}: this study belongs to another subject in a line above")
-    if group and subjects.group.setdefault(study, group) != group:
-        raise SettingsError(f"{where}: this study is in another group in a line above")
+        rows = read_table(path, read_pain_words(path.parent)).values()
+    except SubjectsError as error:
+        raise SettingsError(str(error)) from error
+    groups = {row.study: PAIN if row.pain else CONTROL for row in rows if row.pain is not None}
+    return Subjects({row.study: row.subject for row in rows}, groups)
 
 
 @dataclass(frozen=True, slots=True)

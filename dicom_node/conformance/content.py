@@ -40,7 +40,9 @@ TREES = {
 1 | HAS OBS CONTEXT | TEXT | 121014 DCM Device Observer Manufacturer | dicom-node
 1 | HAS OBS CONTEXT | TEXT | 121015 DCM Device Observer Model Name | analysis
 1 | HAS OBS CONTEXT | TEXT | 121016 DCM Device Observer Serial Number | last digits of the Device UID
-1 | HAS CONCEPT MOD | CODE | 121058 DCM Procedure reported | 363679005 SCT Imaging procedure
+1 | HAS CONCEPT MOD | CODE | 121058 DCM Procedure reported | the source's, else 16310003 SCT
+1 | CONTAINS | CONTAINER | 121072 DCM Impressions | SEPARATE, as every container
+2 | CONTAINS | TEXT | 121073 DCM Impression | decision and range, what was found, each caution
 1 | CONTAINS | CONTAINER | 111028 DCM Image Library |
 2 | CONTAINS | CONTAINER | 126200 DCM Image Library Group |
 3 | CONTAINS | IMAGE | 260753009 SCT Source | each source instance
@@ -48,6 +50,9 @@ TREES = {
 4 | HAS ACQ CONTEXT | UIDREF | 112227 DCM Frame of Reference UID | where the source has one
 4 | HAS ACQ CONTEXT | NUM | 110910 DCM Pixel Data Rows | the source's
 4 | HAS ACQ CONTEXT | NUM | 110911 DCM Pixel Data Columns | the source's
+"""
+    + f"3 | CONTAINS | IMAGE | {ANY} | each map that the same destination gets"
+    + """
 1 | CONTAINS | CONTAINER | 126010 DCM Imaging Measurements | the groups below, the decision last
 """,
     "caliper": _GROUP.format(group="TID 1410")
@@ -59,6 +64,7 @@ TREES = {
     + _ALGORITHM
     + "3 | CONTAINS | NUM | 59089-3 LN Thickness | length of the line, mm"
     + _DRAWN.format(drawn="POLYLINE of two points, upper to lower border in one column")
+    + "3 | CONTAINS | CODE | told 99DICOMNODE What these numbers are | line, or no-line"
     + _REGION.format(region="the same line", comment="number and label"),
     "layer": _GROUP.format(group="TID 1411")
     + _TRACKING.format(identifier="analysis, number, label", uid="that of the segment")
@@ -68,6 +74,7 @@ TREES = {
     + """
 4 | HAS CONCEPT MOD | CODE | 370129005 SCT Measurement Method | where one is named, of 8.3
 4 | HAS CONCEPT MOD | CODE | 121401 DCM Derivation | where it is one: mean, SD, a percentile and so on
+3 | CONTAINS | CODE | told 99DICOMNODE What these numbers are | statistics
 3 | CONTAINS | IMAGE | 121191 DCM Referenced Segment | the segment of the SEG
 3 | CONTAINS | IMAGE | 121233 DCM Source Image for Segmentation | each source instance of the B-mode
 """,

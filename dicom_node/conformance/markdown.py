@@ -5,7 +5,12 @@ from collections.abc import Iterable, Sequence
 from pydicom.uid import UID
 
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
-NAMES = {LABEL_MAP: "Label Map Segmentation Storage"}
+NAMES = {
+    LABEL_MAP: "Label Map Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.66.8": "Height Map Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.9.100.1": "Waveform Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.9.100.2": "Waveform Acquisition Presentation State Storage",
+}
 """What pydicom 3.0 has no name for."""
 
 

@@ -86,7 +86,7 @@ def _use(sop_class: str) -> str:
         return "analyzed"
     if "Capture" in name:
         return "analyzed where Modality is US or ultrasound regions are calibrated, else kept"
-    return "kept"
+    return "kept, and named by `jobs show` as not used"
 
 
 def _storage() -> str:
@@ -159,7 +159,26 @@ def _acceptor() -> Iterator[tuple[str, object]]:
         "called AE title",
         "must be this node's; else rejected (permanent, called AE not recognized)",
     )
-    yield "calling AE title", "any, unless `access.callers` names who may call"
+    yield (
+        "calling AE title",
+        "any, unless `access.callers` names who may call; blank or not of printable ASCII: rejected "
+        "(permanent, calling AE not recognized)",
+    )
+    yield "padding of AE titles", "spaces on both sides; NUL ends the title"
+    yield (
+        "items and sub-items that are not known, protocol versions beside the first",
+        "skipped (PS3.8 9.3.1)",
+    )
+    yield "another application context", "rejected (permanent, not supported)"
+    yield (
+        "a context without a usable abstract or transfer syntax",
+        "rejected by itself (3, 4); the others stand",
+    )
+    yield (
+        "a request that cannot be decoded; no context, an even or doubled context ID",
+        "A-ABORT, and the reason in the log and the audit trail",
+    )
+    yield "role selection", "answered for Storage Commitment alone"
     yield "SOP class extended negotiation", "not supported"
     yield "user identity", "type 2 (username and passcode) where required; no positive response"
 
@@ -172,7 +191,10 @@ def _initiator() -> Iterator[tuple[str, object]]:
     yield "silence on an association", f"{deliver.NETWORK_SECONDS} s"
     yield "answer to a C-STORE within", f"{deliver.DIMSE_SECONDS} s"
     first, longest = workflows.FIRST_PAUSE_SECONDS, workflows.LONGEST_PAUSE_SECONDS
-    yield "pause between attempts", f"{first:g} s, growing to {longest:g} s"
+    yield (
+        "pause between attempts",
+        f"{first:g} s, growing to {longest:g} s; anew once something was acknowledged",
+    )
     yield "given up after", f"{workflows.GIVE_UP_SECONDS / 3600:g} hours"
     yield "storage commitment: connection, answer within", _commitment_seconds()
     attempts = commitment.ATTEMPTS

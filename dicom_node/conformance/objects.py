@@ -7,8 +7,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.tag import Tag
 
 from dicom_node.conformance.markdown import table
-from dicom_node.report.header import CHARACTER_SET, PATIENT_AND_STUDY
-from dicom_node.report.identity import UNKNOWN_DATE
+from dicom_node.report.header import CHARACTER_SET, PATIENT_AND_STUDY, REQUIRED
 
 Sources = Mapping[str, str]
 """Where the values of attributes come from, by keyword."""
@@ -18,14 +17,11 @@ SOMETIMES = "where "
 
 GIVEN = f"{SOMETIMES}the source has it"
 COPIED = "the source's, made valid; empty where it has none"
-PINNED = (
-    f"of the study, else of series, acquisition, image; {UNKNOWN_DATE} 000000 where none has any"
-)
-OPTIONAL = ("IssuerOfPatientID", "PatientAge", "PatientSize", "PatientWeight", "StudyDescription")
+MADE = "when it was made, see 4.3"
 
 COMMON: Sources = MappingProxyType(
     {
-        keyword: f"{GIVEN}, made valid" if keyword in OPTIONAL else COPIED
+        keyword: COPIED if keyword in REQUIRED else f"{GIVEN}, made valid"
         for keyword in PATIENT_AND_STUDY
     }
     | {
@@ -33,9 +29,11 @@ COMMON: Sources = MappingProxyType(
         "SpecificCharacterSet": CHARACTER_SET,
         "SOPClassUID": "see the SOP classes proposed, 4.2.2",
         "SOPInstanceUID": "derived, see 4.3",
-        "InstanceCreationDate": PINNED,
+        "InstanceCreationDate": MADE,
         "InstanceCreationTime": "with Instance Creation Date",
-        "ContentDate": PINNED,
+        "SeriesDate": MADE,
+        "SeriesTime": "with Series Date",
+        "ContentDate": MADE,
         "ContentTime": "with Content Date",
         "Modality": "SEG, SR, OT (maps, pages), DOC (PDF), US (companions)",
         "Manufacturer": "dicom-node",
@@ -92,11 +90,23 @@ _DOCUMENT = {
     "CodingSchemeIdentificationSequence": "the private schemes that it uses",
     "PredecessorDocumentsSequence": f"{SOMETIMES}it replaces a report that was delivered: that one",
 }
+SAID = (
+    "YES where lines of letters were found in what is shown; else NO where a calibrated tissue region "
+    "smaller than the screen bounds it, unless the source says YES and no letters were found outside; else "
+    "the source's"
+)
+SIDE = f"{SOMETIMES}the side is known: L, R, B"
+BURNED_IN: Sources = MappingProxyType(
+    {"ImageLaterality": SIDE, "RecognizableVisualFeatures": f"{GIVEN}: the source's"}
+)
+"""Of objects that show the tissue."""
+
 _REFERRED = {
     "BodyPartExamined": "LSPINE",
     "DerivationDescription": "what was done, in words",
     "PatientOrientation": "empty",
-    "BurnedInAnnotation": "NO",
+    **BURNED_IN,
+    "BurnedInAnnotation": f"{SOMETIMES}it is known: {SAID}",
     "SourceImageSequence": "the source instances; a companion's own frame",
     "ImageType": "DERIVED, SECONDARY",
     "Rows": "by the drawing, or by the grid of square pixels",
@@ -114,11 +124,14 @@ SPECIFIC: Mapping[str, Sources] = MappingProxyType(
             **_MULTIFRAME,
             **_STORED,
             "SegmentationType": "BINARY, or LABELMAP where `seg` says so",
-            "SegmentSequence": "the segments below: label, codes, algorithm (name, version, weights, "
-            "settings), AUTOMATIC, color, Tracking ID and UID (those of the report)",
+            "SegmentSequence": "the segments below: label, codes, side of the region (CID 244), "
+            "algorithm (name, version, weights, settings), AUTOMATIC, color, Tracking ID and UID (those of "
+            "the report)",
+            "ContentCreatorName": "dicom-node",
             "SegmentsOverlap": f"{SOMETIMES}BINARY: NO",
             "CodingSchemeIdentificationSequence": f"{SOMETIMES}a private scheme is used",
             "PixelPaddingValue": f"{SOMETIMES}LABELMAP: 0",
+            "ImageLaterality": SIDE,
             "PixelData": "the masks",
         },
         "map": {
@@ -130,7 +143,7 @@ SPECIFIC: Mapping[str, Sources] = MappingProxyType(
             "BurnedInAnnotation": "NO",
             "RecognizableVisualFeatures": "NO",
             "AcquisitionContextSequence": "empty",
-            "ContentCreatorName": "empty: nobody drew it",
+            "ContentCreatorName": "dicom-node",
             "CodingSchemeIdentificationSequence": f"{SOMETIMES}a private scheme is used",
             "FloatPixelData": "saliency from 0 to 1, or shear-wave speed in cm/s",
         },
@@ -150,7 +163,8 @@ SPECIFIC: Mapping[str, Sources] = MappingProxyType(
         "document": {
             "ConversionType": "WSD",
             "AcquisitionDateTime": "empty",
-            "BurnedInAnnotation": "NO",
+            **BURNED_IN,
+            "BurnedInAnnotation": f"{SAID}; YES where neither is known",
             "ConceptNameCodeSequence": "empty",
             "DocumentTitle": "name of the analysis, research use only",
             "SourceInstanceSequence": "the source instances",
@@ -192,7 +206,7 @@ GROUPS = (
     ("SEG, PM", "frame", "FrameContentSequence", "index of the dimensions"),
     ("SEG, PM", "frame", "DerivationImageSequence", "source frames, B-mode first; purpose 121322"),
     ("SEG", "frame", "SegmentIdentificationSequence", "segment; not in a label map"),
-    ("PM", "shared", "FrameAnatomySequence", "lumbar region, laterality U"),
+    ("PM", "shared", "FrameAnatomySequence", "lumbar region with its side; laterality L, R, B; U: not known"),
     ("PM", "shared", "FrameVOILUTSequence", "the whole range"),
     ("PM", "shared", "PixelValueTransformationSequence", "identity"),
     ("PM", "shared", "ParametricMapFrameTypeSequence", "as Image Type"),

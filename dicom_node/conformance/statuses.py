@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from dicom_node.conformance.markdown import first_sentence, hexadecimal, table
-from dicom_node.deliver import NOT_SUPPORTED
+from dicom_node.deliver import DUPLICATE, MOST_SILENT, NOT_SUPPORTED, statuses
 from dicom_node.errors import Refused
 from dicom_node.reasons import REASONS
 from dicom_node.receive import commitment, procedure, stow
@@ -18,16 +18,46 @@ ADVICE = {
 }
 """What the sender should do, by error."""
 
+DELIVERED = "delivered; the status is kept and shown by `jobs show`"
+AGAIN = "tried again later, see the pauses above; the others of the study are sent meanwhile"
+REFUSED = "not tried again; the others of the study are sent"
 PEERS = (
     ("0x0000", "stored", "delivered"),
-    ("0xBxxx", "stored, with a warning", "delivered; the status is kept and shown by `jobs show`"),
-    ("0xA7xx", "out of resources", "tried again later, see the pauses above"),
-    ("0xA9xx, 0xCxxx, any other", "refused", "not tried again; the others of the study are sent"),
-    (hexadecimal(NOT_SUPPORTED), "SOP class not supported", "as above; also said of a context not accepted"),
+    ("0xBxxx", "stored, with a warning", DELIVERED),
+    *((hexadecimal(status), what, DELIVERED) for status, what in statuses.WARNINGS.items()),
+    ("0xA7xx", statuses.OUT_OF_RESOURCES, AGAIN),
+    *((hexadecimal(status), what, AGAIN) for status, what in statuses.NOT_NOW.items()),
+    ("0xFExx, 0xFFxx", statuses.UNFINISHED, AGAIN),
+    (
+        f"{hexadecimal(DUPLICATE)}, after a send that was not answered, or where commitment is asked for",
+        "duplicate SOP instance: it was stored, and the answer was lost",
+        f"{DELIVERED}; storage commitment, where it is asked for, says whether the peer keeps it",
+    ),
+    (
+        f"{hexadecimal(DUPLICATE)}, otherwise",
+        "duplicate SOP instance: whose that is, nobody knows",
+        REFUSED,
+    ),
+    ("0xA9xx, 0xCxxx, any other", "refused", REFUSED),
+    (
+        hexadecimal(NOT_SUPPORTED),
+        "SOP class not supported; also said of a context not accepted",
+        REFUSED,
+    ),
     ("association rejected, transient", "busy", "tried again later"),
-    ("association rejected, permanent", "unwelcome", "not tried again"),
-    ("no connection, no answer, aborted", "unreachable", "tried again later"),
-)  # fmt: skip
+    (
+        "association rejected, permanent",
+        "AE title not known, or another reason that an administrator mends",
+        "tried again later, as long as after a network fault; a warning in the log at once",
+    ),
+    (
+        "no connection, no answer, aborted",
+        "unreachable; of the object at which it happened it is unknown whether it is stored",
+        "tried again later, first what was not tried; where connections are accepted the others are sent "
+        f"meanwhile over a new one, until {MOST_SILENT} objects in a row get no answer in time",
+    ),
+)
+"""Statuses by PS3.7 annex C and PS3.4 table B.2-1; rejections by PS3.8 section 9.3.4."""
 
 
 def tables() -> dict[str, object]:

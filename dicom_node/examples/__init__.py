@@ -24,10 +24,14 @@ from dicom_node.errors import ExamplesError, StudyError
 from dicom_node.examples.frames import LABEL_MAP, MaskFrame, ScanGrid, draw, read_frames, read_grid
 from dicom_node.process import find_studies
 from dicom_node.settings import Source
-from dicom_node.study import Acquisition, StoredInstance
+from dicom_node.study import NOT_TO_SCALE, PROGRAM, Acquisition, StoredInstance
 
 INDEX = "examples.json"
 SEGMENTATIONS = frozenset({SegmentationStorage, LABEL_MAP})
+EQUIPMENT, ALGORITHM = (
+    "ContributingEquipmentSequence",
+    "SegmentationAlgorithmIdentificationSequence",
+)
 THIN_FIRST = (3, 5, 1, 2, 4, 6)
 """Where two masks claim one voxel: a membrane drawn over fat is the membrane."""
 
@@ -45,31 +49,57 @@ class Mask:
     def name(self) -> str:
         return f"SEG {self.dataset.SOPInstanceUID} ({self.path.name})"
 
+    @property
+    def own(self) -> bool:
+        """Whether this program made a segment of it, and nobody has changed that since.
+
+        Who edits a segment says so by its type, SEMIAUTOMATIC or MANUAL (PS3.3 C.8.20.2), also where
+        the program that saves it keeps our name as manufacturer, equipment or source of the algorithm.
+        """
+        makers = (
+            self.dataset.get("Manufacturer"),
+            *(item.get("Manufacturer") for item in self.dataset.get(EQUIPMENT) or ()),
+        )
+        return any(
+            segment.get("SegmentAlgorithmType") == "AUTOMATIC"
+            and PROGRAM
+            in (*makers, *(one.get("AlgorithmSource") for one in segment.get(ALGORITHM) or ()))
+            for segment in self.dataset.get("SegmentSequence") or ()
+        )
+
 
 def write_examples(
-    data: Path, out: Path, names: Mapping[str, int], sources: Sequence[Source] = ()
+    data: Path,
+    out: Path,
+    names: Mapping[str, int],
+    sources: Sequence[Source] = (),
+    own: bool = False,
 ) -> tuple[str, ...]:
     """Write the examples of every study below ``data`` into ``out``; returns sentences for the person.
 
     ``names`` says which layer a segment is (0 = none): by label, ``scheme:code`` or ``#number``, lower case.
-    Raises ExamplesError naming the SEG and the segment that cannot be used. No DICOM at all: writes nothing.
+    ``own``: results of this program are taken as truth, too; else they are an error. Raises ExamplesError
+    naming the SEG and the segment that cannot be used. No DICOM at all: writes nothing.
     """
     studies, _ = find_studies([data])
     shutil.rmtree(out, ignore_errors=True)
     if not studies:
         return ()
+    if not own:
+        _check_foreign(studies)
     out.mkdir(parents=True)
-    entries: list[dict[str, str | None]] = []
+    entries: list[dict[str, str | bool | None]] = []
     said: list[str] = []
     read: list[Mask] = []
     for study_uid, instances in track(studies.items(), "Read DICOM studies"):
         for acquisition, masks in _joined(study_uid, instances, sources, said):
             stem = str(len(entries))
             acquisition.scan.save(out / f"{stem}-scan.npz")
-            entry: dict[str, str | None] = {
+            entry: dict[str, str | bool | None] = {
                 "study": study_uid,
                 "scan": f"{stem}-scan.npz",
                 "labels": None,
+                "own": any(mask.own for mask in masks),
             }
             read += masks
             if masks:
@@ -80,8 +110,26 @@ def write_examples(
         said.append(
             f"{automatic} of {len(read)} SEG were made by a program, not drawn: they teach what that one does"
         )
+    if ours := sum(mask.own for mask in read):
+        said.append(f"{ours} of {len(read)} SEG are results of this program, taken as truth: --own")
     (out / INDEX).write_text(json.dumps({"examples": entries}, indent=2) + "\n", encoding="utf-8")
     return tuple(said)
+
+
+def _check_foreign(studies: Mapping[str, Sequence[StoredInstance]]) -> None:
+    """Raise ExamplesError where a SEG is a result of this program: it would be taught its own mistakes."""
+    masks = [
+        _open(item, pixels=False)
+        for instances in studies.values()
+        for item in instances
+        if item.sop_class_uid in SEGMENTATIONS
+    ]
+    if ours := [mask for mask in masks if mask.own]:
+        raise ExamplesError(
+            f"{len(ours)} of {len(masks)} SEG are results of this program itself, as {ours[0].name}: taken "
+            "as truth they would teach the network its own mistakes. Take them out of the folder, or say "
+            "--own to train on them all the same"
+        )
 
 
 def _joined(
@@ -104,8 +152,8 @@ def _joined(
         yield acquisition, [mask for mask, home in zip(masks, homes, strict=True) if home == number]
 
 
-def _open(item: StoredInstance) -> Mask:
-    dataset = dcmread(item.path)
+def _open(item: StoredInstance, pixels: bool = True) -> Mask:
+    dataset = dcmread(item.path, stop_before_pixels=not pixels)
     series = dataset.get("ReferencedSeriesSequence") or ()
     named = [one for entry in series for one in entry.get("ReferencedInstanceSequence") or ()]
     for group in (
@@ -197,6 +245,7 @@ def _layers_of(mask: Mask, names: Mapping[str, int]) -> dict[int, int]:
     layers = {}
     for item in mask.dataset.SegmentSequence:
         number, label = int(item.SegmentNumber), str(item.get("SegmentLabel") or "")
+        label = label.removesuffix(NOT_TO_SCALE)
         kinds = item.get("SegmentedPropertyTypeCodeSequence") or ()
         codes = [
             f"{one.CodingSchemeDesignator}:{one.CodeValue}" for one in kinds if "CodeValue" in one

@@ -25,6 +25,8 @@ studies = sa.Table(
     # What the site says that its scanner sends; 0 = nothing is said.
     sa.Column("expected_instances", sa.Integer, nullable=False),
     sa.Column("expected_series", sa.Integer, nullable=False),
+    # From which on its results are of the patient as corrected; 0 = never corrected.
+    sa.Column("accepted_generation", sa.Integer, nullable=False, server_default="0"),
 )
 instances = sa.Table(
     "instances",
@@ -42,6 +44,22 @@ instances = sa.Table(
     sa.Column("calling_ae", sa.String(16), nullable=False),
     sa.Column("peer", sa.String(64), nullable=False),
     sa.Column("received_at", sa.Float, nullable=False),
+)
+set_aside = sa.Table(  # instances that are no part of their study; see set_aside.REASONS
+    "set_aside",
+    METADATA,
+    sa.Column("sop_uid", _UID, primary_key=True),
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("study_uid", _UID, nullable=False, index=True),
+    sa.Column("sop_class", _UID, nullable=False),
+    sa.Column("series_uid", _UID, nullable=False),
+    sa.Column("transfer_syntax", _UID, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("path", sa.String, nullable=False),
+    sa.Column("calling_ae", sa.String(16), nullable=False),
+    sa.Column("peer", sa.String(64), nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("reason", sa.String(32), nullable=False),
 )
 associations = sa.Table(
     "associations",
@@ -140,6 +158,8 @@ deliveries = sa.Table(  # of an object, whichever generations it is a result of
     # Storage commitment, where the destination is asked for it.
     sa.Column("committed_at", sa.Float),
     sa.Column("commitment_failures", sa.Integer, nullable=False, server_default="0"),
+    # Times that it was sent and no answer came, so that the destination may have it.
+    sa.Column("unanswered", sa.Integer, nullable=False, server_default="0"),
 )
 # What is still to be delivered, among all that was.
 sa.Index(

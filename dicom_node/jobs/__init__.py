@@ -5,7 +5,9 @@ Facts come from the index, progress from DBOS. A job is one generation of a stud
 
 from dicom_node import index
 from dicom_node.errors import NodeError
+from dicom_node.jobs.acceptance import accept_patient
 from dicom_node.jobs.memory import Memory
+from dicom_node.jobs.resending import Resent, retry_destination
 from dicom_node.jobs.states import FAILED, NOTHING, Delivery, Job, latest_of, said_by, state_of
 from dicom_node.settings import Settings
 
@@ -14,8 +16,11 @@ __all__ = [
     "Delivery",
     "Job",
     "Memory",
+    "Resent",
+    "accept_patient",
     "cancel_job",
     "list_jobs",
+    "retry_destination",
     "retry_job",
     "show_job",
     "state_of",
@@ -60,7 +65,11 @@ def retry_job(settings: Settings, study_uid: str) -> str:
             return f"study {study_uid}: analyzed again, as generation {newest + 1}"
         if not stopped:
             outcome = outcome or state_of(mine)[0]
-            raise NodeError(f"study {study_uid} is {outcome}; nothing of it has failed")
+            waiting = [run.destination for run in mine if run.status.status == "DELAYED"]
+            now = "".join(
+                f"; --destination {name} sends now what waits" for name in waiting if name
+            )
+            raise NodeError(f"study {study_uid} is {outcome}; nothing of it has failed{now}")
         for run in stopped:
             if run.word == "deliver":
                 memory.deliver_anew(run)

@@ -1,7 +1,7 @@
 """What index and DBOS remember of studies, read together."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ from dicom_node.jobs.states import (
     Job,
     Run,
     arrived_state,
+    aside_words,
     clock_of,
     code_of,
     delivery_of,
@@ -65,8 +66,16 @@ class Memory:
             raise NodeError(f"study {study_uid} was never received")
         return int(number)
 
-    def reopen(self, study_uid: str, newest: int) -> None:
-        """Open a generation with the instances that are there, closed at once. Raises NodeError."""
+    def reopen(
+        self,
+        study_uid: str,
+        newest: int,
+        change: Callable[[sa.Connection], None] = lambda _connection: None,
+    ) -> None:
+        """Open a generation with the instances that are there, closed at once. Raises NodeError.
+
+        ``change`` is done in the same transaction.
+        """
         study = index.studies
         values = {"generation": newest + 1, "closed": False}
         unchanged = (study.c.study_uid == study_uid, study.c.generation == newest, study.c.closed)
@@ -75,6 +84,7 @@ class Memory:
             changed = connection.execute(study.update().where(*unchanged).values(values))
             if changed.rowcount != 1:
                 raise NodeError(f"study {study_uid}: instances are arriving; it is analyzed anyway")
+            change(connection)
             priority = connection.scalar(sa.select(study.c.priority).where(unchanged[0]))
             of = (study_uid, newest + 1, priority, 0)
             self.client.enqueue_in_transaction(connection, order | {"priority": priority}, *of)
@@ -82,14 +92,17 @@ class Memory:
 
     def deliver_anew(self, run: Run) -> None:
         """Enqueue a delivery after the last one, as if it were the first."""
-        study_uid, generation, word, _ = run.status.workflow_id.split(":", 3)
-        turn, priority = run.turn + 1, run.status.priority or 0
-        detail = f"{turn}:{run.destination}"
-        order = self._order(word, index.workflow_id(study_uid, int(generation), word, detail))
-        order |= {"priority": priority, "queue_partition_key": run.destination}
+        study_uid, generation, _, _ = run.status.workflow_id.split(":", 3)
+        priority = run.status.priority or 0
+        self.deliver((study_uid, int(generation)), run.destination, run.turn + 1, priority)
+
+    def deliver(self, of: tuple[str, int], destination: str, turn: int, priority: int) -> None:
+        """Enqueue a delivery of a study's generation, with all its patience."""
+        name = index.workflow_id(*of, "deliver", f"{turn}:{destination}")
+        order = self._order("deliver", name)
+        order |= {"priority": priority, "queue_partition_key": destination}
         attempt = {"turn": turn, "waited": 0.0}
-        of = (study_uid, int(generation), priority, run.destination, attempt)
-        self.client.enqueue(order, *of)
+        self.client.enqueue(order, *of, priority, destination, attempt)
 
     def _order(self, word: str, workflow_id: str) -> Any:
         return {
@@ -131,7 +144,7 @@ class Memory:
         state, reason = state_of(mine)
         if not mine and (kept := index.outcome_of(self.engine, study_uid, generation))[0]:
             state, reason = kept  # its job rows are gone
-        deliveries = self._deliveries(study_uid, generation)
+        deliveries = self._deliveries(study_uid, generation, mine)
         if state == "delivered" and any(each.status == index.SUPERSEDED for each in deliveries):
             state = index.SUPERSEDED
         if deliveries and (
@@ -154,6 +167,7 @@ class Memory:
             code_of(mine),
             self._checked(study_uid, generation),
             tuple(text for run in mine for text in said_by(run, "cautions") or ()),
+            aside_words(index.aside_of(self.engine, study_uid)),
         )
 
     def _checked(self, study_uid: str, generation: int) -> str:
@@ -171,7 +185,9 @@ class Memory:
         count = f"{len(rows) - len(wrong)} of {len(rows)} objects conform"
         return "; ".join([count, *(f"{row.kind}: {row.verdict}" for row in wrong)])
 
-    def _deliveries(self, study_uid: str, generation: int) -> tuple[Delivery, ...]:
+    def _deliveries(
+        self, study_uid: str, generation: int, runs: Sequence[Run]
+    ) -> tuple[Delivery, ...]:
         results, deliveries = index.results, index.deliveries
         with self.engine.connect() as connection:
             rows = connection.execute(
@@ -183,4 +199,5 @@ class Memory:
         by_name: dict[str, list[sa.Row[Any]]] = defaultdict(list)
         for row in rows:
             by_name[row.destination].append(row)
-        return tuple(delivery_of(name, items) for name, items in by_name.items())
+        last = {run.destination: run for run in runs if run.word == "deliver"}
+        return tuple(delivery_of(name, items, last.get(name)) for name, items in by_name.items())

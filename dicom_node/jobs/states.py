@@ -1,6 +1,7 @@
 """What a job is, and which state its stages are in together."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from dbos import WorkflowStatus
 
 from dicom_node import errors, index
 from dicom_node.errors import reason_of
+from dicom_node.reasons import REASONS
 
 BEFORE = dict(zip(index.PAST, ("received", *index.PAST.values()), strict=False))
 FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
@@ -20,7 +22,10 @@ NOTHING = "nothing to analyze"
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How far a destination is: objects acknowledged of all, the last status and its reason."""
+    """How far a destination is: objects acknowledged of all, the last status and its reason.
+
+    ``next_attempt``: when it is tried again, in words; "" where nothing is left to do.
+    """
 
     destination: str
     status: str
@@ -29,6 +34,7 @@ class Delivery:
     attempts: int
     reason: str
     delivered_at: str
+    next_attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,14 @@ class Job:
     checked: str = ""
     """How many of the objects made conform, and why the others do not."""
     cautions: tuple[str, ...] = ()
-    """Which viewers will not show them rightly, and what helps."""
+    """Which viewers will not show them rightly, and what helps; what is odd about the study."""
+    set_aside: str = ""
+    """What came for the study and is no part of it, and what to do."""
+
+    @property
+    def advice(self) -> str:
+        """What the reason of a refusal asks for."""
+        return REASONS[self.code].advice if self.code in REASONS else ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types, in the order of a table's columns."""
@@ -77,8 +90,8 @@ def arrived_state(state: str, deliveries: Sequence[Delivery]) -> str:
     return "delivered" if statuses <= {"delivered", "warning", index.COMMITTED} else state
 
 
-def delivery_of(destination: str, rows: list[sa.Row[Any]]) -> Delivery:
-    """Sum up the objects of one destination; the worst status speaks for all."""
+def delivery_of(destination: str, rows: list[sa.Row[Any]], run: Run | None = None) -> Delivery:
+    """Sum up the objects of one destination; the worst status speaks for all. ``run``: its last attempt."""
     severity = (
         index.COMMITTED,
         "delivered",
@@ -91,6 +104,9 @@ def delivery_of(destination: str, rows: list[sa.Row[Any]]) -> Delivery:
     status = max((row.status for row in rows), key=severity.index)
     acknowledged = [row.delivered_at for row in rows if row.delivered_at is not None]
     complete = len(acknowledged) == len(rows)
+    # An attempt that has just brought the last object is about to end.
+    is_ending = complete and run is not None and run.status.status == "PENDING"
+    is_over = is_ending or status == index.SUPERSEDED
     return Delivery(
         destination,
         status,
@@ -99,7 +115,19 @@ def delivery_of(destination: str, rows: list[sa.Row[Any]]) -> Delivery:
         max(row.attempts for row in rows),
         "; ".join(dict.fromkeys(row.reason for row in rows if row.reason)),
         clock_of(max(acknowledged) if complete else None),
+        "" if run is None or is_over else next_attempt_of(run),
     )
+
+
+def next_attempt_of(run: Run) -> str:
+    """When a delivery is tried next, by its last run."""
+    if run.status.status == "DELAYED":
+        return clock_of((run.status.delay_until_epoch_ms or 0) / 1000)
+    if run.status.status in ("ENQUEUED", "PENDING"):
+        return "now" if run.status.status == "PENDING" else "as soon as a worker is free"
+    if run.status.status in FAILED:
+        return f"none; `jobs retry STUDY`, or `jobs retry --destination {run.destination} --all`"
+    return "none: canceled; `jobs retry STUDY`" if run.status.status == "CANCELLED" else ""
 
 
 def latest_of(study_uid: str, newest: int, runs: dict[tuple[str, int], list[Run]]) -> int:
@@ -170,6 +198,26 @@ def unused_of(runs: list[Run]) -> str:
     """Why instances of the study became part of no scan."""
     reasons = [said_by(run, "unused") or {} for run in runs if run.word == "assemble"]
     return "; ".join(f"{count} unused: {why}" for each in reasons for why, count in each.items())
+
+
+def aside_words(rows: Sequence[sa.Row[Any]]) -> str:
+    """What was set aside, counted, and what to do where another patient is named."""
+    counts = Counter(row.reason for row in rows)
+    words = [
+        f"{counts[reason]} instances {what}"
+        for reason, what in (
+            (index.OTHER_PATIENT, "came again under another patient"),
+            (index.OTHER_CONTENT, "came again with other content"),
+            (index.FORMER_PATIENT, "name a former patient"),
+        )
+        if counts[reason]
+    ]
+    if counts[index.OTHER_PATIENT]:
+        words.append(
+            "where the patient was corrected and the whole study sent again, `dicom-node jobs accept STUDY` "
+            "takes the corrected ones in place of the first"
+        )
+    return "; ".join(words)
 
 
 def clock_of(at: float | None) -> str:

@@ -252,6 +252,8 @@ class Deep:
             for table in (index.instances, index.results):
                 here = (table.c.path.in_(paths), table.c.state != index.PURGED)
                 known |= set(connection.scalars(sa.select(table.c.path).where(*here)))
+            aside = index.set_aside.c.path
+            known |= set(connection.scalars(sa.select(aside).where(aside.in_(paths))))
         return known
 
 

@@ -8,6 +8,7 @@ from pydicom.uid import generate_uid
 
 from dicom_node import index
 from dicom_node.deliver import SUCCESS, request_commitment
+from dicom_node.deliver.causes import COMMITMENT
 from dicom_node.errors import Declined, DeliveryError
 from dicom_node.settings import Destination
 
@@ -82,4 +83,4 @@ def give_up(engine: sa.Engine, destination: str, study_uid: str, generation: int
     """Raises Declined where a destination has said too often that it does not keep an object."""
     if refused := index.not_kept(engine, study_uid, generation, destination):
         sentences = (f"instance {uid}: {reason}" for uid, reason in sorted(refused.items()))
-        raise Declined(destination, "; ".join(sentences))
+        raise Declined(destination, "; ".join(sentences), COMMITMENT)

@@ -53,5 +53,6 @@ def _count(word: str, event: str, fields: Mapping[str, Any], error: BaseExceptio
     outcome = "failed" if event.startswith("failed") else event
     STAGE_SECONDS.labels(word, outcome).observe(fields["seconds"])
     if outcome == "failed":
-        reason = type(error).__name__ if error else "to be tried again"
+        # Of a delivery the cause: which of them it is decides who must act.
+        reason = fields.get("cause") or (type(error).__name__ if error else "to be tried again")
         FAILURES.labels(word, reason).inc()

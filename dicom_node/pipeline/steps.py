@@ -1,5 +1,6 @@
 """The steps: thin calls into the verbs. Between steps travel paths and small JSON, never arrays."""
 
+import contextlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,14 +13,14 @@ import sqlalchemy as sa
 from dicom_node import index
 from dicom_node.analyze.apart import Apart
 from dicom_node.assemble import assemble_study
-from dicom_node.assemble.identity import own_results, shared_header
+from dicom_node.assemble.identity import one_patient, own_results, shared_header
 from dicom_node.counters import REFUSALS
 from dicom_node.errors import (
     FileLost,
     Incomplete,
     NotConformant,
-    PatientsDiffer,
     ReportError,
+    SeveralPatients,
     StudyError,
     reason_of,
 )
@@ -27,8 +28,8 @@ from dicom_node.files import Local, open_files, unfinished_name
 from dicom_node.pipeline.guard import Guard
 from dicom_node.pipeline.sending import Sender
 from dicom_node.pipeline.stage import stage
-from dicom_node.reasons import INTERNAL_ERROR, OTHER_PATIENT
-from dicom_node.report import Written, follow, hold_back, write_answer, write_objects
+from dicom_node.reasons import INTERNAL_ERROR
+from dicom_node.report import Moments, Written, follow, hold_back, write_answer, write_objects
 from dicom_node.settings import Settings
 from dicom_node.study import (
     Ground,
@@ -114,15 +115,31 @@ class Steps:
         largest_bytes = self._settings.assemble.largest_mib * 2**20
         try:
             self._all_here(study_uid, generation)
+            if delivered := self._delivered(study_uid, generation, local):
+                one_patient(study_uid, instances, self._settings.sources, delivered)
             study = assemble_study(
                 study_uid, generation, instances, self._settings.sources, largest_bytes
             )
         except StudyError as error:
+            if isinstance(error, SeveralPatients):
+                # Of an earlier generation: whose they are is in doubt now.
+                index.withhold_results(self._engine, study_uid, error.code.meaning)
             return _refused([Ground(error.code.value, error.reason)])
         with local.written(_folder("work", study_uid, generation)) as folder:
             study.save(folder)
         unused = Counter(item.reason for item in study.unused)
-        return {"scans": len(study.acquisitions), "unused": dict(unused)}
+        made: dict[str, Any] = {"scans": len(study.acquisitions), "unused": dict(unused)}
+        return made | ({"cautions": list(study.cautions)} if study.cautions else {})
+
+    def _delivered(self, study_uid: str, generation: int, local: Local) -> list[StoredInstance]:
+        """The newest report that any destination has, if its file is kept: it names the patient too."""
+        found = index.earlier_results(self._engine, study_uid, generation)
+        for each in found:
+            if each.kind == "measurements" and each.acknowledged:
+                with contextlib.suppress(FileLost):
+                    path = local.file(each.path, each.sha256)
+                    return [StoredInstance(each.sop_uid, each.sop_class, path)]
+        return []
 
     def _all_here(self, study_uid: str, generation: int) -> None:
         """Raises Incomplete where instances were purged or lost: part of a study is another study."""
@@ -159,27 +176,20 @@ class Steps:
             study, outcomes = self._found(study_uid, generation, local)
             destinations = self._settings.destinations
             fault: NotConformant | None = None
-            try:
-                with local.written(folder) as scratch:
-                    try:
-                        made = write_objects(study, outcomes, scratch, destinations)
-                        made = follow(made, earlier)
-                        hold_back(study_uid, made)
-                    except NotConformant as error:
-                        # Kept and remembered with their verdicts, due nowhere.
-                        fault, made = error, tuple(replace(each, due=()) for each in error.written)
-            except PatientsDiffer as error:
-                refused = _refused([Ground(OTHER_PATIENT.value, str(error))])
-                fields |= refused
-            else:
-                refused = {}
-                due = self._record(study_uid, generation, made, folder)
-                fields["objects"] = [item.kind for item in made]
-                cautions = _caution(study_uid, generation, made)
+            with local.written(folder) as scratch:
+                try:
+                    moments = self._moments(study_uid, generation)
+                    made = write_objects(study, outcomes, scratch, destinations, moments)
+                    made = follow(made, earlier)
+                    hold_back(study_uid, made)
+                except NotConformant as error:
+                    # Kept and remembered with their verdicts, due nowhere.
+                    fault, made = error, tuple(replace(each, due=()) for each in error.written)
+            due = self._record(study_uid, generation, made, folder)
+            fields["objects"] = [item.kind for item in made]
+            cautions = _caution(study_uid, generation, made)
             if fault:
                 raise fault
-        if refused:
-            return refused | {"seconds": fields["seconds"]}
         return {
             "objects": len(made),
             "due": due,
@@ -238,7 +248,8 @@ class Steps:
     ) -> tuple[Sequence[Written], str]:
         """The answer, written; and where."""
         rows = index.instances_of(self._engine, study_uid, generation)
-        header = shared_header(study_uid, self._foreign(study_uid, rows, local, without_lost=True))
+        foreign = self._foreign(study_uid, rows, local, without_lost=True)
+        header = shared_header(study_uid, foreign, self._settings.sources)
         unanalyzed = Unanalyzed(
             study_uid, tuple(Ground(code, text) for code, text in grounds), header
         )
@@ -246,10 +257,17 @@ class Steps:
         # A folder of its own: results that were held back stay to be looked at.
         folder = _folder("answers", study_uid, generation)
         with local.written(folder) as scratch:
-            answers = write_answer(unanalyzed, scratch, self._settings.destinations)
+            destinations = self._settings.destinations
+            moments = self._moments(study_uid, generation)
+            answers = write_answer(unanalyzed, scratch, destinations, moments)
             made = follow(answers, earlier)
             hold_back(study_uid, made)
         return made, folder
+
+    def _moments(self, study_uid: str, generation: int) -> Moments:
+        """As recorded when the generation was closed: a stage that runs again writes the same bytes."""
+        closed_at, earlier = index.moments_of(self._engine, study_uid, generation)
+        return Moments(earlier=earlier) if closed_at is None else Moments(closed_at, earlier)
 
     def dead_letter(
         self, study_uid: str, generation: int, word: str, error: BaseException | None
@@ -338,11 +356,11 @@ def _folder(kind: str, study_uid: str, generation: int) -> str:
 
 
 def _caution(study_uid: str, generation: int, made: Sequence[Written]) -> list[str]:
-    """Say once which viewers will not show what was made; returns the sentences."""
+    """Say once what to know of the results that were made; returns the sentences."""
     cautions = list(dict.fromkeys(text for item in made for text in item.cautions))
     for caution in cautions:
         what = {"study": study_uid, "generation": generation, "caution": caution}
-        LOGGER.warning("not shown by every viewer", extra={"fields": what})
+        LOGGER.warning("results have a caution", extra={"fields": what})
     return cautions
 
 

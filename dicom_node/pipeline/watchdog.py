@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from dbos import DBOSClient
 
 from dicom_node import index
-from dicom_node.errors import NodeError
+from dicom_node.errors import AskedToStop, NodeError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Watchdog:
                     f"a worker called {self._name} is running already; give each machine its own node.name"
                 )
             self._stopping.wait(AWAY_SECONDS)
-        raise NodeError("asked to stop before the database was there")
+        raise AskedToStop("asked to stop before the database was there")
 
     def _look(self, client: DBOSClient) -> None:
         """Rescue what the lost have begun; what they had not begun is taken by others anyway."""

@@ -13,7 +13,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
 from dicom_node import index
 from dicom_node.analyze.apart import Apart
-from dicom_node.errors import NodeError
+from dicom_node.errors import AskedToStop
 from dicom_node.pipeline.lost_writes import LostWrites
 from dicom_node.pipeline.room import Room
 from dicom_node.pipeline.steps import Steps
@@ -44,7 +44,7 @@ class Worker:
         """Sets ``stopping`` itself when it wants to begin anew.
 
         Waits for room on the disk of the database: nothing can begin without. Raises SettingsError, and
-        NodeError when another process has this executor's name, or when it is to stop while it waits.
+        NodeError when another process has this executor's name, AskedToStop when told so while it waits.
         """
         self._settings = settings
         self._stopping = stopping
@@ -175,9 +175,11 @@ class Worker:
 
 
 def _wait_for_room(settings: Settings, stopping: threading.Event) -> None:
-    Room(settings).wait_for_database(stopping)
+    room = Room(settings)
+    room.wait_for_database(stopping)
     if stopping.is_set():
-        raise NodeError("asked to stop before there was room on the disk of the database")
+        why = "it had begun" if room.is_for_database() else "there was room on the database's disk"
+        raise AskedToStop(f"asked to stop before {why}")
 
 
 def longest_pauses(settings: Settings) -> dict[str, float]:

@@ -113,13 +113,17 @@ def _reporting(
 
 def _delivering(steps: Steps, ticket: Ticket, name: str, attempt: dict[str, Any]) -> dict[str, Any]:
     of = (ticket.study_uid, ticket.generation)
-    answer = _step(steps, "send", steps.send, *of, name)
+    # The first of its attempts, or of those that ``jobs retry`` has begun.
+    is_first = not (attempt.get("waited") or attempt.get("since"))
+    answer = _step(steps, "send", steps.send, *of, name, is_first)
     if not answer["retry"]:
         return answer
     # By the sum of attempts and pauses: the wall clock may be set meanwhile. What an earlier version has
     # enqueued says since when instead.
     before = attempt.get("since") and answer["at"] - attempt["since"]
     waited = attempt.get("waited", before or 0.0) + answer.get("seconds", 0.0)
+    if answer.get("acknowledged"):  # it takes objects: pauses and patience begin anew
+        waited = 0.0
     if waited > GIVE_UP_SECONDS:
         raise Unreachable(name, f"given up after three days: {answer['retry']}")
     # As long again as it has been tried: pauses double, and do so anew after ``jobs retry``.

@@ -1,50 +1,63 @@
-"""What scanners may send: presentation contexts, listed because a short list makes associations cheap.
+"""What scanners may send: every storage class. The list is made once; no association copies it (Prepared).
 
 Beside storage, what scanners ask of the same AE title: whether it is there, whether it keeps what it got, who
 is to be examined. A scanner that is refused one of these may send nothing at all.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 from pydicom import uid
-from pynetdicom import build_context, register_uid
+from pydicom._uid_dict import UID_dictionary
+from pynetdicom import AllStoragePresentationContexts, build_context, register_uid
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
-    LabelMapSegmentationStorage,
     ModalityPerformedProcedureStep,
     ModalityWorklistInformationFind,
     StorageCommitmentPushModel,
     Verification,
 )
 
-RETIRED = {
-    "UltrasoundImageStorageRetired": uid.UID("1.2.840.10008.5.1.4.1.1.6"),
-    "UltrasoundMultiFrameImageStorageRetired": uid.UID("1.2.840.10008.5.1.4.1.1.3"),
-}
-"""Scanners still offer them; pynetdicom must be told that they are storage, or it aborts at the first."""
-
-STORAGE = (
+FIRST = (
     uid.UltrasoundImageStorage,
     uid.UltrasoundMultiFrameImageStorage,
-    *RETIRED.values(),
+    uid.UID("1.2.840.10008.5.1.4.1.1.6"),
+    uid.UID("1.2.840.10008.5.1.4.1.1.3"),
     uid.EnhancedUSVolumeStorage,
     uid.SecondaryCaptureImageStorage,
     uid.MultiFrameSingleBitSecondaryCaptureImageStorage,
     uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     uid.MultiFrameTrueColorSecondaryCaptureImageStorage,
-    uid.MRImageStorage,
-    uid.EnhancedMRImageStorage,
-    uid.BasicTextSRStorage,
-    uid.EnhancedSRStorage,
-    uid.ComprehensiveSRStorage,
-    uid.Comprehensive3DSRStorage,
-    uid.SegmentationStorage,
-    uid.ParametricMapStorage,
-    LabelMapSegmentationStorage,
-    uid.EncapsulatedPDFStorage,
 )
+"""What ultrasound comes as; the third and the fourth are retired, and scanners still offer them."""
+
+
+def _retired() -> dict[str, uid.UID]:
+    """Retired storage classes; pynetdicom must be told that they are storage, or it aborts at the first."""
+    return {
+        keyword: uid.UID(number)
+        for number, (name, kind, _, retired, keyword) in UID_dictionary.items()
+        if kind == "SOP Class" and retired and "Storage" in name and "Commitment" not in name
+    }
+
+
+RETIRED = _retired()
+
+STORAGE = tuple(
+    dict.fromkeys(
+        (
+            *FIRST,
+            *sorted(cast(uid.UID, each.abstract_syntax) for each in AllStoragePresentationContexts),
+            *sorted(RETIRED.values()),
+        )
+    )
+)
+"""Every storage class about a patient: a sender that is refused one of them may send nothing at all.
+
+What is about none (hanging protocols, implant templates) has no study that it could be kept with.
+"""
 
 TRANSFER_SYNTAXES = (
     uid.ExplicitVRLittleEndian,
@@ -73,7 +86,7 @@ SERVICES = (
     ModalityWorklistInformationFind,
 )
 
-REASONS = {3: "abstract syntax not supported", 4: "no supported transfer syntax"}
+REASONS = {1: "role refused", 3: "abstract syntax not supported", 4: "no supported transfer syntax"}
 """Result of a rejected context, PS3.8 table 9-18."""
 
 

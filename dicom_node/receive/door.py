@@ -18,12 +18,41 @@ from dicom_node.access.rules import (
 )
 from dicom_node.access.tls import said
 from dicom_node.errors import SettingsError
+from dicom_node.receive.proposal import Proposal
+from dicom_node.receive.refusals import (
+    HANDSHAKE,
+    NETWORK,
+    TurnedAway,
+    rejection,
+    tell,
+    turned_away,
+)
 from dicom_node.receive.server import HardServer
 
 LOGGER = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS = 3.0
 """For the whole of it; two round trips and a signature need a tenth of this on a slow line."""
+
+ADVICE = {
+    "wrong version number": "it speaks plain DICOM, or no DICOM at all: switch TLS on at the sender",
+    "http request": "it speaks plain HTTP; STOW-RS has a port of its own (receive.web_port)",
+    "peer did not return a certificate": "give the sender a certificate signed by [tls] ca",
+    "local issuer": "[tls] ca must hold the authority of the sender's certificate",
+    "self-signed": "have the sender's certificate signed by [tls] ca, or add it there",
+    "certificate has expired": "the sender needs a new certificate",
+    "not yet valid": "is the clock right, here and at the sender?",
+    "certificate revoked": "the sender's certificate is revoked: it needs a new one",
+    "get certificate CRL": "[tls] crl must hold a list of the authority of the sender's certificate",
+    "CRL has expired": "fetch the current revocation list ([tls] crl)",
+    "unknown ca": "the sender does not trust our certificate: give it our authority's",
+    "bad certificate": "the sender does not take our certificate: give it our authority's",
+    "certificate unknown": "the sender does not take our certificate: give it our authority's",
+    "no shared cipher": "the sender must offer TLS 1.3, or 1.2 with ECDHE and AES-GCM (BCP 195)",
+    "unsupported protocol": "the sender must speak TLS 1.2 or 1.3",
+    "timed out": "it connected and did not begin TLS in time: is TLS switched on at the sender?",
+}
+OTHER_ADVICE = "compare the TLS settings of the sender with [tls]"
 
 FAULT = unproven_user("a fault of ours while looking at it")
 
@@ -36,9 +65,9 @@ class DoorServer(HardServer):
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Look at the address before any byte is read."""
         if not admits(self.networks, client_address[0]):
-            _log(
-                "connection refused", client_address[0], "its address is in none of access.networks"
-            )
+            reason = "its address is in none of access.networks"
+            advice = "if it is one of yours, add its address there"
+            tell(TurnedAway("connection refused", client_address[0], reason, advice), NETWORK)
             return False
         return super().verify_request(request, client_address)
 
@@ -60,12 +89,16 @@ class DoorServer(HardServer):
                 return None
             secured = self.ssl_context.wrap_socket(request, server_side=True)
         except OSError as error:
-            reason = said(error) if isinstance(error, ssl.SSLError) else str(error)
-            _log("connection refused", address, f"TLS: {reason}")
+            self._tell_failed(error, address)
             request.close()
             return None
         secured.settimeout(None)
         return secured
+
+    def _tell_failed(self, error: OSError, address: str) -> None:
+        reason = said(error) if isinstance(error, ssl.SSLError) else str(error)
+        who = TurnedAway("connection refused", address, f"TLS: {reason}", advice_for(reason))
+        turned_away(who, HANDSHAKE, self.ae.ae_title)
 
 
 class Doorkeeper:
@@ -78,16 +111,28 @@ class Doorkeeper:
         """Reject, or say nothing. What goes wrong here keeps the peer out: pynetdicom would let it in."""
         refusal: Refusal | None = FAULT
         try:
-            refusal = self._refusal(_calling(event))
+            refusal = self._refusal(event)
         finally:
             if refusal and not event.assoc.is_rejected:
                 _reject(event, refusal)
 
-    def _refusal(self, calling: Calling) -> Refusal | None:
+    def _refusal(self, event: Event) -> Refusal | None:
+        proposal = _proposal(event)
+        if proposal and proposal.refusal:
+            return proposal.refusal
+        if proposal and proposal.mended:
+            fields = {"calling_ae": _title(event), "peer": event.assoc.requestor.address}
+            fields["what"] = "; ".join(proposal.mended)
+            LOGGER.info("association request mended", extra={"fields": fields})
         try:
-            return self._rules.refusal(calling)
+            return self._rules.refusal(_calling(event))
         except SettingsError as error:
             return unproven_user(str(error))
+
+
+def advice_for(reason: str) -> str:
+    """What can be done about a handshake that failed, by OpenSSL's word for it."""
+    return next((advice for word, advice in ADVICE.items() if word in reason), OTHER_ADVICE)
 
 
 def _calling(event: Event) -> Calling:
@@ -108,8 +153,16 @@ def _calling(event: Event) -> Calling:
     )
 
 
+def _proposal(event: Event) -> Proposal | None:
+    opening = getattr(event.assoc.dul.socket, "opening", None)
+    return opening.proposal if opening else None
+
+
 def _title(event: Event) -> str:
-    """While an association is requested, the requestor's own field is still empty."""
+    """As it came. While an association is requested, the requestor's own field is still empty."""
+    proposal = _proposal(event)
+    if proposal:
+        return proposal.calling_ae
     return str(event.assoc.requestor.primitive.calling_ae_title or "")  # type: ignore[union-attr]
 
 
@@ -117,13 +170,10 @@ def _reject(event: Event, refusal: Refusal) -> None:
     association = event.assoc
     association.acse.send_reject(refusal.result, refusal.source, refusal.diagnostic)
     association.kill()  # waits until the rejection is on its way; else the closing socket overtakes it
-    _log(
+    who = TurnedAway(
         "association rejected",
         association.requestor.address or "",
         refusal.reason,
         calling_ae=_title(event),
     )
-
-
-def _log(event: str, peer: str, reason: str, **more: str) -> None:
-    LOGGER.info(event, extra={"fields": {**more, "peer": peer, "reason": reason}})
+    turned_away(who, rejection(association), association.ae.ae_title)

@@ -29,7 +29,13 @@ from dicom_node.files.content import fingerprint, fingerprint_of
 from dicom_node.receive.ledger import Ledger
 from dicom_node.receive.recorder import Recorder
 from dicom_node.receive.space import Space
-from dicom_node.receive.store import NOT_DICOM, check_command, have_one_shape, read_header
+from dicom_node.receive.store import (
+    NOT_DICOM,
+    check_command,
+    have_one_shape,
+    name_different_patients,
+    read_header,
+)
 from dicom_node.settings import Expect, Limits, Settings, Source
 
 LOGGER = logging.getLogger(__name__)
@@ -195,9 +201,29 @@ class Intake:
                 self._files.remove([arrival.path])
         if not same:
             with _refused("set aside", arrival.sop_uid):
-                self._files.move(arrival.path, f"quarantine/{arrival.sha256}.dcm")
-            raise DuplicateInstance(arrival.sop_uid, "known with other content")
+                reason = self._set_aside(arrival, known)
+            raise DuplicateInstance(
+                arrival.sop_uid, f"known with {reason}; set aside, see jobs show"
+            )
         return "identical" if same_syntax else "known in another transfer syntax, the first is kept"
+
+    def _set_aside(self, arrival: index.Arrival, known: index.Kept) -> str:
+        """Keep what is not taken, as it may be a correction; why it is not taken."""
+        reason = index.OTHER_CONTENT
+        if known.state == index.KEPT:
+            with (
+                self._files.reading(known.path) as first,
+                self._files.reading(arrival.path) as other,
+            ):
+                if name_different_patients(first, other):
+                    reason = index.OTHER_PATIENT
+        aside = replace(arrival, path=f"quarantine/{arrival.sha256}.dcm")
+        self._files.move(arrival.path, aside.path)
+        try:
+            index.put_aside(self._engine, aside, reason)
+        except index.DATABASE_AWAY as error:
+            raise StoreFull(arrival.sop_uid, "the database is away or busy") from error
+        return reason
 
     def _is_same(self, arrival: index.Arrival, known: index.Kept, same_syntax: bool) -> bool:
         with self._files.reading(known.path) as first:

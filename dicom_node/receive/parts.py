@@ -13,17 +13,27 @@ MALFORMED = (MultipartParseError, ValueError)
 """What the parser raises on a body that is no multipart one, or has a header beyond every need."""
 
 
+CODINGS = {
+    b"content-encoding": ("identity",),
+    b"content-transfer-encoding": ("binary", "8bit", "7bit"),
+}
+"""Headers of a part that say how it is encoded, and what says that it is not: RFC 9110 8.4, RFC 2045 6."""
+
 HEAD_BYTES = 1 << 16
 """What is kept of a part that is too large: its file meta says which instance it would have been."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part that came to its end: its file, the content type of its header, its size as it was sent."""
+    """A part that came to its end: its file, the content type of its header, its size as it was sent.
+
+    ``coding``: how its bytes stand for those of the file, "" where they are the same.
+    """
 
     path: Path
     kind: str
     size: int
+    coding: str = ""
 
 
 class Parts:
@@ -37,7 +47,7 @@ class Parts:
         self._limit = limit
         self._size = 0
         self._file: IO[bytes] | None = None
-        self._name, self._value, self._type = b"", b"", ""
+        self._name, self._value, self._type, self._coding = b"", b"", "", ""
         self.is_complete = False
         self._parser = MultipartParser(
             boundary,
@@ -66,7 +76,7 @@ class Parts:
         return True
 
     def _begin(self) -> None:
-        self._name, self._value, self._type = b"", b"", ""
+        self._name, self._value, self._type, self._coding = b"", b"", "", ""
         self._size = 0
         # tempfile's folder is that of what is being received, on the filesystem of the store.
         self._file = NamedTemporaryFile(delete=False, suffix=".dcm")  # noqa: SIM115 - closed at the part's end
@@ -80,6 +90,9 @@ class Parts:
     def _end_header(self) -> None:
         if self._name.lower() == b"content-type":
             self._type = self._value.decode("latin-1")
+        coding = self._value.decode("latin-1").strip().lower()
+        if coding not in ("", *CODINGS.get(self._name.lower(), (coding,))):
+            self._coding = coding[:40]
         self._name, self._value = b"", b""
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
@@ -94,7 +107,7 @@ class Parts:
         assert self._file is not None
         self._file.close()
         path, self._file = Path(self._file.name), None
-        self._take(Part(path, self._type, self._size))
+        self._take(Part(path, self._type, self._size, self._coding))
 
     def _complete(self) -> None:
         self.is_complete = True

@@ -16,7 +16,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
-from dicom_node import audit, index
+from dicom_node import index
 from dicom_node.access import start
 from dicom_node.access.logins import Logins
 from dicom_node.access.rules import Rules
@@ -36,6 +36,7 @@ from dicom_node.receive.incoming import Arrivals, Bound
 from dicom_node.receive.intake import ROUTINE, STAT, Handed, Intake, Sender, rules_of
 from dicom_node.receive.ledger import Ledger
 from dicom_node.receive.procedure import ProcedureSteps
+from dicom_node.receive.refusals import TurnedAway, begin_counting, rejection, turned_away
 from dicom_node.receive.server import hardener, release
 from dicom_node.receive.web import stow_server
 from dicom_node.settings import Settings
@@ -90,6 +91,7 @@ class Receiver:
         )
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"
+        begin_counting()
         timer.time = STEADY  # type: ignore[assignment]
         dimse_messages.NamedTemporaryFile = self._arrivals.begin  # type: ignore[misc,assignment]
         tempfile.tempdir = str(self._incoming)  # for what comes through the web
@@ -139,8 +141,8 @@ class Receiver:
 
     def _listen(self, listener: socket.socket | None) -> DoorServer:
         entity = AE(self._settings.node.ae_title)
-        private = self._settings.receive.private_sop_classes
-        entity.supported_contexts = supported_contexts(private)
+        contexts = Prepared(supported_contexts(self._settings.receive.private_sop_classes))
+        entity.supported_contexts = contexts
         entity.maximum_pdu_size = MAXIMUM_PDU_BYTES
         limits = self._settings.receive.limits
         entity.maximum_associations = limits.associations
@@ -174,7 +176,7 @@ class Receiver:
         )
         server.networks = rules.networks
         server.limits = limits
-        server.contexts = Prepared(server.contexts)
+        server.contexts = contexts  # its own copies have lost their roles
         return server
 
     def _listen_web(self) -> Guarded | None:
@@ -202,7 +204,8 @@ class Receiver:
             try:
                 work()
             except (*index.DATABASE_AWAY, OSError) as error:
-                _log("housekeeping failed", reason=type(error).__name__)
+                fields = {"reason": type(error).__name__}
+                LOGGER.warning("housekeeping failed", extra={"fields": fields})
                 self._stopping.wait(AFTER_FAILURE_SECONDS)
 
     def _keep_house(self) -> None:
@@ -232,12 +235,9 @@ def _on_accepted(event: Event) -> None:
 
 
 def _on_rejected(event: Event) -> None:
-    answer, who = event.assoc.acceptor.primitive, _peer(event.assoc)
-    reason = answer.reason_str if answer else "no presentation context accepted"
-    ASSOCIATIONS.labels("rejected", reason).inc()
-    peer = audit.Peer(who["calling_ae"], who["peer"])
-    audit.node_not_authenticated(peer, event.assoc.ae.ae_title, reason)
-    _log("association rejected", **who, reason=reason)
+    who, reason = _peer(event.assoc), rejection(event.assoc)
+    told = TurnedAway("association rejected", who["peer"], reason, calling_ae=who["calling_ae"])
+    turned_away(told, reason, event.assoc.ae.ae_title)
 
 
 def _on_c_find(event: Event) -> Iterator[tuple[int, None]]:

@@ -20,7 +20,9 @@ from pynetdicom import transport
 from pynetdicom.events import Event
 
 from dicom_node.counters import ASSOCIATIONS
+from dicom_node.receive.opening import Opening
 from dicom_node.receive.reactor import LOOK_SECONDS, Bell, quicken
+from dicom_node.receive.refusals import CONNECTIONS
 from dicom_node.settings import Limits
 
 MAX_PDU_BYTES = 1 << 20
@@ -39,9 +41,20 @@ class HardSocket(transport.AssociationSocket):
 
     limits: Limits
     bell: Bell
+    opening: Opening
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read one part of a PDU (header, then body). Raises OSError when it is too large or too late."""
+        try:
+            part = self._fill(nr_bytes)
+        except OSError as error:
+            late = isinstance(error, TimeoutError)
+            self.opening.break_off("PDU not completed in time" if late else str(error))
+            raise
+        self.opening.take(part, nr_bytes)
+        return part
+
+    def _fill(self, nr_bytes: int) -> bytearray:
         if nr_bytes > MAX_PDU_BYTES:
             raise OSError(f"PDU of {nr_bytes} bytes refused")
         buffer, got, end = bytearray(nr_bytes), 0, time.monotonic() + self.limits.pdu_seconds
@@ -53,7 +66,7 @@ class HardSocket(transport.AssociationSocket):
                 while got < nr_bytes:
                     left = end - time.monotonic()
                     if left <= 0:
-                        raise TimeoutError("PDU not completed in time")
+                        raise TimeoutError
                     connection.settimeout(left)
                     count = connection.recv_into(view[got:])
                     if not count:
@@ -104,6 +117,7 @@ def hardener(limits: Limits) -> Callable[[Event], None]:
         line.__class__ = HardSocket
         line.limits = limits
         line.bell = quicken(event.assoc)
+        line.opening = Opening(event.assoc)
 
     return harden
 
@@ -165,7 +179,7 @@ class HardServer(transport.ThreadedAssociationServer):
             )
             self._starting[address] += taken
         if not taken:
-            ASSOCIATIONS.labels("rejected", "too many connections").inc()
+            ASSOCIATIONS.labels("rejected", CONNECTIONS).inc()
         return taken
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:

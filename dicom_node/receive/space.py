@@ -6,7 +6,9 @@ from pathlib import Path
 
 from pynetdicom.events import Event
 
+from dicom_node.counters import ASSOCIATIONS
 from dicom_node.disk import fullest
+from dicom_node.receive.refusals import rejection
 from dicom_node.settings import Limits
 
 LOGGER = logging.getLogger(__name__)
@@ -59,4 +61,5 @@ class Space:
         with self._lock:
             self._refused += 1
         association.acse.send_reject(TRANSIENT, PRESENTATION, CONGESTION)
+        ASSOCIATIONS.labels("rejected", rejection(association)).inc()
         association.kill()  # waits until the rejection is sent; else the closing overtakes it

@@ -16,8 +16,11 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import InvalidIdentifier, Mismatch, Unreadable
 from dicom_node.files.content import transfer_syntax_of
+from dicom_node.patient import PERSON, compare, person_of, read_as
 
-UID_PATTERN = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
+UID_PATTERN = re.compile(r"\d+(\.\d+)*", re.ASCII)
+"""Scanners write components with a leading zero, which the standard forbids; other archives take them."""
+
 HEADER_TAGS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
 EQUIPMENT_TAGS = ("Manufacturer", "ManufacturerModelName", "StationName", "SeriesDescription")
 SHAPE_TAGS = ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames")
@@ -49,7 +52,10 @@ class Header:
 
 
 def is_uid(text: str) -> bool:
-    """Whether a text is a UID, PS3.5 section 9.1."""
+    """Whether a text can stand for a UID: digits and dots, at most 64 (PS3.5 section 9.1).
+
+    Components with a leading zero are taken: it is never a path, and is carried as it came.
+    """
     return len(text) <= 64 and UID_PATTERN.fullmatch(text) is not None
 
 
@@ -68,14 +74,20 @@ def read_header(path: Path, sop_class: str, sop_uid: str) -> Header:
     file as a shorter one, both without complaint, so presence and length are checked here.
     """
     dataset, ends_at = _parse(path, sop_uid)
-    values = {tag: str(dataset.get(tag, "")) for tag in HEADER_TAGS}
+    values = {tag: str(dataset.get(tag) or "") for tag in HEADER_TAGS}
     if not any(values.values()):
         raise Unreadable(sop_uid, "the data set is empty, or is no data set")
+    if values["StudyInstanceUID"]:
+        # Some hand-held scanners name an instance in the file meta alone; command and file meta are one.
+        values["SOPInstanceUID"] = values["SOPInstanceUID"] or sop_uid
+        values["SOPClassUID"] = values["SOPClassUID"] or sop_class
     if "TransferSyntaxUID" not in dataset.file_meta:
         raise Unreadable(sop_uid, "the file does not say its transfer syntax")
     for tag, value in values.items():
         if not is_uid(value):
-            raise InvalidIdentifier(sop_uid, f"{tag} of the data set is missing or is not a UID")
+            fault = "a" if value else "no"
+            reason = f"the sender wrote {fault} {tag}{' that is no UID' if value else ''}"
+            raise InvalidIdentifier(sop_uid, f"{reason} into the data set")
     if values["SOPInstanceUID"] != sop_uid:
         raise Mismatch(sop_uid, "the data set has another SOP Instance UID than the command")
     if values["SOPClassUID"] != sop_class:
@@ -120,3 +132,12 @@ def have_one_shape(file: BinaryIO, other: BinaryIO) -> bool:
         dataset = dcmread(each, specific_tags=list(SHAPE_TAGS), stop_before_pixels=True)
         shapes.append([str(dataset.get(tag) or "") for tag in SHAPE_TAGS])
     return shapes[0] == shapes[1]
+
+
+def name_different_patients(file: BinaryIO, other: BinaryIO) -> bool:
+    """Whether two data sets under one SOP Instance UID name different patients. Raises OSError."""
+    persons = []
+    for each in (file, other):
+        dataset = dcmread(each, specific_tags=list(PERSON), stop_before_pixels=True)
+        persons.append(person_of(read_as(dataset)))
+    return bool(compare(*persons).apart)

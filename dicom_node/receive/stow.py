@@ -37,6 +37,9 @@ CLASS_NOT_SUPPORTED, SYNTAX_NOT_SUPPORTED = 0x0122, 0xC122
 OK, ACCEPTED, BAD_REQUEST, CONFLICT, UNSUPPORTED_MEDIA, BUSY = 200, 202, 400, 409, 415, 503
 """PS3.18 table 10.5.3-1; what is too large has its status from table 8.5-1."""
 
+AS_IT_IS = "identity"
+"""The only content coding that is taken, RFC 9110 section 8.4.1; a 415 says so (section 12.5.3)."""
+
 LATER = {"Retry-After": "60"}
 """Seconds, RFC 9110 section 10.2.3: with every 503."""
 
@@ -112,8 +115,7 @@ class Stow:
         kind, options = parse_options_header(request.headers.get("content-type"))
         wanted = options.get(b"type", PART_TYPE.encode()).decode("latin-1")
         study_uid = request.path_params.get("study", "")
-        if kind != b"multipart/related" or _media_type(wanted) != PART_TYPE:
-            reason = f'the body must be multipart/related; type="{PART_TYPE}"'
+        if reason := _unsupported(request, kind, wanted):
             return self._refuse(request, reason, UNSUPPORTED_MEDIA)
         if not options.get(b"boundary") or (study_uid and not is_uid(study_uid)):
             return self._refuse(request, "no boundary, or no study UID", BAD_REQUEST)
@@ -147,7 +149,10 @@ class Stow:
         LOGGER.info("request refused", extra={"fields": {"peer": address, "reason": reason}})
         if status == TOO_LARGE:
             return TooLarge(reason)
-        return PlainTextResponse(reason, status, LATER if status == BUSY else None)
+        headers = LATER if status == BUSY else None
+        if status == UNSUPPORTED_MEDIA and _coding(request):
+            headers = {"Accept-Encoding": AS_IT_IS}
+        return PlainTextResponse(reason, status, headers)
 
     async def _read(self, request: Request, parts: Parts, answer: _Answer, sender: Sender) -> bool:
         """Feed the body as it comes; whether it came to its end."""
@@ -195,12 +200,27 @@ class Stow:
 
     def _refusal(self, part: Part, sop_class: str, syntax: str) -> tuple[int, str]:
         """Status and reason of what is not looked at any further; 0 where it is."""
-        if _media_type(part.kind or PART_TYPE) != PART_TYPE:
-            return CANNOT_UNDERSTAND, f"a part is not {PART_TYPE}"
-        if sop_class and sop_class not in self._classes:
-            return CLASS_NOT_SUPPORTED, "its SOP class is not taken"
-        if syntax and syntax not in TRANSFER_SYNTAXES:
-            return SYNTAX_NOT_SUPPORTED, "its transfer syntax is not taken"
+        refused = (
+            (
+                _media_type(part.kind or PART_TYPE) != PART_TYPE,
+                (CANNOT_UNDERSTAND, f"a part is not {PART_TYPE}"),
+            ),
+            (bool(part.coding), (CANNOT_UNDERSTAND, f"a part is encoded as {part.coding}")),
+            (
+                not (sop_class or syntax),
+                (CANNOT_UNDERSTAND, "a part is no DICOM file: it has no file meta information"),
+            ),
+            (
+                bool(sop_class) and sop_class not in self._classes,
+                (CLASS_NOT_SUPPORTED, "its SOP class is not taken"),
+            ),
+            (
+                bool(syntax) and syntax not in TRANSFER_SYNTAXES,
+                (SYNTAX_NOT_SUPPORTED, "its transfer syntax is not taken"),
+            ),
+        )
+        if found := next((told for is_so, told in refused if is_so), None):
+            return found
         try:
             check_size(part.size, "", self._intake.limits)
         except Oversized as error:
@@ -214,6 +234,21 @@ def _address(request: Request) -> str:
 
 def _media_type(text: str) -> str:
     return text.partition(";")[0].strip().lower()
+
+
+def _unsupported(request: Request, kind: bytes, wanted: str) -> str:
+    """Why the body is of no kind that is taken; "" where it is."""
+    if coding := _coding(request):
+        return f"Content-Encoding {coding} is not taken; send the body as it is ({AS_IT_IS})"
+    if kind != b"multipart/related" or _media_type(wanted) != PART_TYPE:
+        return f'the body must be multipart/related; type="{PART_TYPE}"'
+    return ""
+
+
+def _coding(request: Request) -> str:
+    """The codings of a body beside that which is taken, "" for none."""
+    codings = request.headers.get("content-encoding", "").lower().split(",")
+    return ", ".join(each.strip() for each in codings if each.strip() not in ("", AS_IT_IS))
 
 
 def _meta(path: Path) -> tuple[str, str, str]:

@@ -12,7 +12,7 @@ from dicom_node.settings import Settings
 
 
 def stow_server(settings: Settings, intake: Intake, carriers: Carriers) -> Guarded:
-    """STOW-RS on the receiver's host and web port. Raises OSError when it cannot listen there."""
+    """STOW-RS on the receiver's host and web port. Raises CannotListen."""
     here = settings.receive
     ae_title = settings.node.ae_title
     stow = Stow(intake, carriers, here.private_sop_classes, ae_title)

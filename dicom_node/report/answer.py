@@ -21,12 +21,14 @@ from pydicom.uid import UID, Comprehensive3DSRStorage
 from dicom_node.reasons import REASONS
 from dicom_node.report import concepts
 from dicom_node.report.check import judge_form
-from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment, pin_times
+from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment
 from dicom_node.report.form import Form, wishes_of
-from dicom_node.report.header import CHARACTER_SET, clean_header
-from dicom_node.report.identity import SOFTWARE, Identity, pinned_moment
+from dicom_node.report.header import CHARACTER_SET, carry_identity, clean_header
+from dicom_node.report.identity import SOFTWARE, Identity
+from dicom_node.report.moments import Moments, stamp
 from dicom_node.report.objects import Written, in_class
 from dicom_node.report.text_report import code_item
+from dicom_node.report.tree import separate
 from dicom_node.settings import Destination
 from dicom_node.study import Ground, Unanalyzed
 
@@ -36,31 +38,35 @@ SERIES_NUMBER = 8999
 
 
 def write_answer(
-    unanalyzed: Unanalyzed, folder: Path, destinations: Sequence[Destination] = ()
+    unanalyzed: Unanalyzed,
+    folder: Path,
+    destinations: Sequence[Destination] = (),
+    moments: Moments | None = None,
 ) -> tuple[Written, ...]:
     """Write the answer into a folder, once in each form that destinations of reports want.
 
-    The same study and grounds give the same bytes.
+    The same study, grounds and moments give the same bytes; without moments, it is made now.
     """
     due: dict[Form, list[str]] = {}
     for wish, names in wishes_of(destinations or [Destination()]).items():
         if "refusal" in wish.kinds:
             due.setdefault(wish.form.only("refusal"), []).extend(name for name in names if name)
-    return tuple(_write(unanalyzed, folder, form, tuple(names)) for form, names in due.items())
+    moments = moments or Moments()
+    reports = {form: in_class(build_answer(unanalyzed, form, moments), form) for form in due}
+    return tuple(_save(report, folder, form, due[form]) for form, report in reports.items())
 
 
-def _write(unanalyzed: Unanalyzed, folder: Path, form: Form, due: tuple[str, ...]) -> Written:
-    report = in_class(build_answer(unanalyzed, form), form)
+def _save(report: Dataset, folder: Path, form: Form, due: Sequence[str]) -> Written:
     report.file_meta.TransferSyntaxUID = UID(form.file_syntax("refusal"))
     path = folder / "".join(["answer", *(f"-{word}" for word in form.words), ".dcm"])
     report.save_as(path, enforce_file_format=True)
     sop_class_uid, sop_instance_uid = str(report.SOPClassUID), str(report.SOPInstanceUID)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    what = ("refusal", "", 0, sop_class_uid, sop_instance_uid, path, sha256, due)
+    what = ("refusal", "", 0, sop_class_uid, sop_instance_uid, path, sha256, tuple(due))
     return Written(*what, verdict=judge_form(path))
 
 
-def build_answer(unanalyzed: Unanalyzed, form: Form) -> sr.Comprehensive3DSR:
+def build_answer(unanalyzed: Unanalyzed, form: Form, moments: Moments) -> sr.Comprehensive3DSR:
     """Title, the outcome in the standard's words (CID 6047), and for each ground its code, sentence, advice.
 
     Patient and study attributes are those of the header; what it does not say is empty (type 2).
@@ -87,14 +93,14 @@ def build_answer(unanalyzed: Unanalyzed, form: Form) -> sr.Comprehensive3DSR:
             manufacturer_model_name=MANUFACTURER,
             software_versions=[SOFTWARE],
             device_serial_number=identity.device_uid[-16:],
-            content_date=identity.date,
-            content_time=identity.time,
             specific_character_set=CHARACTER_SET,
             contributing_equipment=[algorithm_equipment(MANUFACTURER, [SOFTWARE], identity)],
             transfer_syntax_uid="1.2.840.10008.1.2.1",  # Explicit VR Little Endian
         )
         del report.CurrentRequestedProcedureEvidenceSequence
-        pin_times(report, identity)
+        carry_identity(header, report)
+        separate(report)
+        stamp(report, header, moments)
         concepts.declare_schemes(report)
     return report
 
@@ -121,5 +127,4 @@ def _identity(unanalyzed: Unanalyzed, header: Dataset) -> Identity:
     said = {element.keyword: str(element.value) for element in header}
     grounds = [[ground.code, ground.sentence] for ground in unanalyzed.grounds]
     inputs = json.dumps([said, grounds, SOFTWARE], sort_keys=True)
-    date, time = pinned_moment(header)
-    return Identity(unanalyzed.study_uid, inputs, f"{SOFTWARE}|answer", date, time)
+    return Identity(unanalyzed.study_uid, inputs, f"{SOFTWARE}|answer")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 
+from dicom_node.report.burned_in import burned_in_of
 from dicom_node.report.origin import Origin
 from dicom_node.report.parametric_map import quantities
 from dicom_node.report.references import references
@@ -148,12 +149,21 @@ def _report_faults(_dataset: Dataset, outgoing: Outgoing) -> Iterator[str]:
 def _image_faults(dataset: Dataset, outgoing: Outgoing) -> Iterator[str]:
     if not np.array_equal(dataset.pixel_array, outgoing.meant):
         yield "its pixels differ from what was drawn"
+    yield from _burned_in_faults(dataset, outgoing)
 
 
 def _document_faults(dataset: Dataset, outgoing: Outgoing) -> Iterator[str]:
     length = int(dataset.EncapsulatedDocumentLength)
     if dataset.EncapsulatedDocument[:length] != outgoing.meant:
         yield "its document differs from what was drawn"
+    yield from _burned_in_faults(dataset, outgoing)
+
+
+def _burned_in_faults(dataset: Dataset, outgoing: Outgoing) -> Iterator[str]:
+    """An object that shows the tissue may say that no text is burned in only where that is known."""
+    known = burned_in_of(outgoing.origin.acquisition.scan)
+    if dataset.get("BurnedInAnnotation") == "NO" and known != "no":
+        yield "it says that no text is burned into its pixels, which is not known"
 
 
 READ_BACK: Mapping[str, Callable[[Dataset, Outgoing], Iterator[str]]] = {

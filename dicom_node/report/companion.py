@@ -18,8 +18,9 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, UltrasoundImag
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ReportError
-from dicom_node.report.equipment import pin_times
+from dicom_node.report.burned_in import say_burned_in
 from dicom_node.report.header import CHARACTER_SET, EQUIPMENT, carry_identity, clean_header
+from dicom_node.report.laterality import set_image_laterality
 from dicom_node.report.origin import Origin
 from dicom_node.report.proxy import place
 from dicom_node.report.references import known_class, source_items
@@ -97,16 +98,17 @@ def build_companion(origin: Origin, pixels: NDArray[np.uint8], position: int) ->
     result.SoftwareVersions = named["software_versions"]
     result.DeviceSerialNumber = named["device_serial_number"]
     result.ContributingEquipmentSequence = _equipment(origin, named["contributing_equipment"])
-    result.ContentDate, result.ContentTime = origin.identity.date, origin.identity.time
+    result.ContentDate = result.ContentTime = ""
     result.ImageType = ["DERIVED", "SECONDARY"]
     result.BodyPartExamined = "LSPINE"
-    result.BurnedInAnnotation = "NO"
+    say_burned_in(result, origin)
+    set_image_laterality(result, origin.acquisition.scan)
     result.PatientOrientation = ""
     result.DerivationDescription = "Resampled to square pixels, black outside the tissue."
     result.SourceImageSequence = source_items(origin, position)
     _set_place(result, origin, square_grid(origin.acquisition.scan), position)
     _set_pixels(result, pixels, origin.form.transfer_syntax("companion"))
-    pin_times(result, origin.identity)
+    origin.finish(result)
     return result
 
 

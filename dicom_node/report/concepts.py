@@ -26,7 +26,10 @@ PERCENT, NO_UNITS = codes.UCUM.Percent, codes.UCUM.NoUnits
 MILLIMETER = Concept("mm", "UCUM", "mm")
 PROBABILITY = codes.DCM.Probability
 LUMBAR_REGION = codes.SCT.LumbarRegion
-PROCEDURES = {"US": codes.SCT.ImagingProcedure, "MR": codes.LN.MRIUnspecifiedBodyRegion}
+PROCEDURES = {"US": codes.SCT.DiagnosticUltrasonography, "MR": codes.LN.MRIUnspecifiedBodyRegion}
+
+INTERVAL_OF = "PROBABILITY"
+"""Code value of a number of the whole scan that is an end of the decision's interval."""
 
 LOGIT = _own("logit", "Logit")
 REFUSAL_REPORT = _own("refusal", "Analysis not performed")
@@ -36,6 +39,10 @@ INTENDED_USE = _own("intended-use", "Intended use")
 RESEARCH_ONLY = _own("research-only", "Research use only, not for diagnosis")
 NOT_FOUND = _own("not-found", "Structure not found")
 FLAG = _own("flag", "Reason to distrust")
+TOLD = _own("told", "What these numbers are")
+ONE_LINE = _own("line", "One drawn line, at one place of the layer")
+NO_LINE = _own("no-line", "No number: where the layer was looked for")
+STATISTICS = _own("statistics", "Statistics over the whole layer")
 CALIPER = _own("caliper", "Caliper drawn")
 NO_CALIPER = _own("non-square", "No, pixels are not square")
 GEOMETRY = {

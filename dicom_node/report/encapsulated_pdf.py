@@ -4,8 +4,9 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import EncapsulatedPDFStorage
 
-from dicom_node.report.equipment import pin_times
+from dicom_node.report.burned_in import say_burned_in
 from dicom_node.report.header import CHARACTER_SET, carry_identity
+from dicom_node.report.laterality import set_image_laterality
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import instance_item, unique_headers
 
@@ -33,14 +34,15 @@ def build_document(origin: Origin, document: bytes) -> Dataset:
     result.DeviceSerialNumber = named["device_serial_number"]
     result.ContributingEquipmentSequence = named["contributing_equipment"]
     result.ConversionType = "WSD"
-    result.ContentDate, result.ContentTime = origin.identity.date, origin.identity.time
+    result.ContentDate = result.ContentTime = ""
     result.AcquisitionDateTime = ""
-    result.BurnedInAnnotation = "NO"
+    say_burned_in(result, origin, required=True)
+    set_image_laterality(result, origin.acquisition.scan)
     result.DocumentTitle = f"{origin.name} analysis. Research use only."[:64]
     result.ConceptNameCodeSequence = []
     result.SourceInstanceSequence = [instance_item(header) for header in unique_headers(origin)]
     result.MIMETypeOfEncapsulatedDocument = "application/pdf"
     result.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
     result.EncapsulatedDocumentLength = len(document)
-    pin_times(result, origin.identity)
+    origin.finish(result)
     return result

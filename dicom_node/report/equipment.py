@@ -1,4 +1,4 @@
-"""Who made an object: Contributing Equipment as IHE AIR wants it, and times pinned to the study's."""
+"""Who made an object: Contributing Equipment as far as IHE AIR is known, and UIDs that are derived."""
 
 from collections.abc import Sequence
 
@@ -27,15 +27,8 @@ def algorithm_equipment(
     return item
 
 
-def pin_times(dataset: Dataset, identity: Identity) -> None:
-    """Replace every time of writing by the study's, and every random UID by a derived one.
-
-    Two runs on the same instances then give the same bytes.
-    """
-    dataset.InstanceCreationDate, dataset.InstanceCreationTime = identity.date, identity.time
-    for item in dataset.ContributingEquipmentSequence:
-        if item.PurposeOfReferenceCodeSequence[0].CodeValue == codes.DCM.ProcessingEquipment.value:
-            item.ContributionDateTime = identity.date + identity.time
+def derive_dimensions(dataset: Dataset, identity: Identity) -> None:
+    """Replace the random UID of the dimensions by a derived one, so that two runs give the same bytes."""
     organization = identity.uid(dataset.SOPInstanceUID, "dimension organization")
     for keyword in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
         for item in dataset.get(keyword, []):

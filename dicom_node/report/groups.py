@@ -12,11 +12,13 @@ from highdicom import sr
 from highdicom.sr import RelationshipTypeValues
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as Concept
 
 from dicom_node.errors import ReportError
 from dicom_node.report import concepts
 from dicom_node.report.concepts import concept
 from dicom_node.report.identity import describe_settings
+from dicom_node.report.laterality import side_code
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import known_class
 from dicom_node.report.regions import (
@@ -57,6 +59,7 @@ def _line_twin(
         tracking_identifier=sr.TrackingIdentifier(uid, f"{TOOL}:Length:{identifier}"),
         referenced_region=region.as_region(),
         measurements=[number],
+        qualitative_evaluations=[_told(concepts.ONE_LINE)],
         **_described(origin, segment),
     )
     _attach(group, region)
@@ -72,6 +75,7 @@ def _region_twin(
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid, identifier),
         referenced_region=analyzed_region(origin).as_region(),
+        qualitative_evaluations=[_told(concepts.NO_LINE)],
         **_described(origin, segment),
     )
 
@@ -91,8 +95,14 @@ def _segment_group(
             mask.SOPClassUID, mask.SOPInstanceUID, segment.number, source_images=sources
         ),
         measurements=[_number(item) for item in measurements],
+        qualitative_evaluations=[_told(concepts.STATISTICS)],
         **_described(origin, segment),
     )
+
+
+def _told(what: Concept) -> sr.QualitativeEvaluation:
+    """Why a layer has two groups, for those who read the tree."""
+    return sr.QualitativeEvaluation(concepts.TOLD, what)
 
 
 def classification_group(
@@ -168,7 +178,9 @@ def _described(origin: Origin, segment: Segment) -> dict[str, Any]:
     return {
         "finding_type": concept(segment.type),
         "finding_category": concept(segment.category),
-        "finding_sites": [sr.FindingSite(concept(segment.site))],
+        "finding_sites": [
+            sr.FindingSite(concept(segment.site), laterality=side_code(origin.acquisition.scan))
+        ],
         "algorithm_id": algorithm(origin),
     }
 

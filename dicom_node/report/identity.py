@@ -1,26 +1,22 @@
-"""UIDs and dates that depend on the inputs alone, so that the same work twice gives the same objects."""
+"""UIDs that depend on the inputs alone, so that the same work twice gives the same objects."""
 
 import json
-import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from pydicom import Dataset
 from pydicom.uid import UID
 
 SOFTWARE = f"dicom-node {version('dicom-node')}"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "dicom-node.report")
-UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
-"""Content Date is mandatory (PS3.3 C.8.20.2); this says that no source instance has one."""
-
-DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
+LAYOUT = "2"
+"""Part of every object's UID: to be raised when the same findings become another content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What the result depends on, and the moment all its dates are pinned to.
+    """What the result depends on.
 
     sources   text that stands for the source instances.
     inputs    text that stands for the sources and everything that was done with them.
@@ -30,12 +26,10 @@ class Identity:
     sources: str
     inputs: str
     device: str
-    date: str
-    time: str
 
     def uid(self, *role: object) -> str:
         """UID of one thing made from these inputs; the words of ``role`` tell the things apart."""
-        return derive_uid(self.inputs, *role)
+        return derive_uid(LAYOUT, self.inputs, *role)
 
     @property
     def frame_of_reference_uid(self) -> str:
@@ -62,13 +56,3 @@ def join(values: Sequence[str]) -> str:
 def describe_settings(settings: Mapping[str, str]) -> list[str]:
     """One ``key=value`` per setting, sorted."""
     return [f"{key}={settings[key]}" for key in sorted(settings)]
-
-
-def pinned_moment(header: Dataset) -> tuple[str, str]:
-    """Date and time of the study, else of the series or the image, as DA and TM."""
-    for keyword in DATES:
-        date = str(header.get(keyword) or "")
-        if re.fullmatch(r"\d{8}", date):
-            time = str(header.get(keyword.replace("Date", "Time")) or "")
-            return date, time if re.fullmatch(r"\d{6}(\.\d{1,6})?", time) else UNKNOWN_TIME
-    return UNKNOWN_DATE, UNKNOWN_TIME

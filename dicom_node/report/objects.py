@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.config import disable_value_validation
 from pydicom.uid import UID
 
 from dicom_node.errors import NotConformant
 from dicom_node.report import concepts
-from dicom_node.report.cautions import cautions_of
+from dicom_node.report.cautions import cautions_for, cautions_of
 from dicom_node.report.check import Known, Outgoing, judge
 from dicom_node.report.companion import (
     build_companion,
@@ -22,9 +23,12 @@ from dicom_node.report.companion import (
 )
 from dicom_node.report.encapsulated_pdf import build_document
 from dicom_node.report.form import PAGES, REPORT_CLASSES, Form, Wish, wishes_of
+from dicom_node.report.header import carry_identity
 from dicom_node.report.measurements import build_measurements
+from dicom_node.report.moments import Moments
 from dicom_node.report.origin import Origin, open_origin
 from dicom_node.report.parametric_map import build_map, is_placed, quantities
+from dicom_node.report.proxy import has_spacing
 from dicom_node.report.secondary_capture import build_page
 from dicom_node.report.segmentation import build_segmentation
 from dicom_node.report.sides import compare_sides
@@ -39,7 +43,7 @@ class Written:
 
     due      names of the destinations that are to get it.
     verdict  why it may not leave the node; "" where it may.
-    cautions  which viewers will not show it rightly.
+    cautions  which viewers will not show it rightly, and what to know of the images it was made of.
     """
 
     kind: str
@@ -68,19 +72,22 @@ def write_objects(
     outcomes: Sequence[Outcome],
     folder: Path,
     destinations: Sequence[Destination] = (),
+    moments: Moments | None = None,
 ) -> tuple[Written, ...]:
     """Write what the destinations want of every outcome, or the reason why there is nothing.
 
     An object that several want alike is written once; without destinations, what one gets by default.
-    The same study, outcomes and wishes give the same bytes. Raises ReportError naming the study when
-    something cannot be written rightly, NotConformant when an object did not pass its check.
+    The same study, outcomes, wishes and moments give the same bytes; without moments, all is made now.
+    Raises ReportError naming the study when something cannot be written rightly, NotConformant when an
+    object did not pass its check.
     """
     wishes = wishes_of(destinations or [Destination()])
     comparisons = compare_sides(study, outcomes)
+    moments = moments or Moments()
     written: list[Written] = []
     for outcome in outcomes:
         added = tuple(item for comparison in comparisons for item in comparison.of(outcome))
-        origin = replace(open_origin(study, outcome), compared=added)
+        origin = replace(open_origin(study, outcome), compared=added, moments=moments)
         written += _Desk(origin, folder).write(wishes)
     hold_back(study.study_uid, written)
     return tuple(written)
@@ -146,6 +153,8 @@ class _Desk:
             # It quotes the name of a patient without a comma or caret, for the log.
             warnings.filterwarnings("ignore", message=".* intended person name", module="highdicom")
             dataset, meant = BUILDERS[piece.kind](self, origin, piece)
+        with disable_value_validation():
+            carry_identity(origin.header, dataset)
         path = self._folder / _file_name(origin, piece)
         dataset.file_meta.TransferSyntaxUID = UID(piece.form.file_syntax(piece.kind))
         dataset.save_as(path, enforce_file_format=True)
@@ -163,7 +172,10 @@ class _Desk:
             hashlib.sha256(path.read_bytes()).hexdigest(),
             due,
             verdict,
-            cautions_of(dataset),
+            (
+                *cautions_for(piece.kind, origin.acquisition.scan),
+                *cautions_of(dataset, has_spacing(origin)),
+            ),
         )
 
     def _known(self) -> Known:

@@ -2,17 +2,18 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from pydicom import Dataset
 
-from dicom_node.errors import PatientsDiffer, ReportError
-from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment
+from dicom_node.errors import ReportError
+from dicom_node.report.equipment import MANUFACTURER, algorithm_equipment, derive_dimensions
 from dicom_node.report.form import Form
-from dicom_node.report.header import CHARACTER_SET, clean_header
-from dicom_node.report.identity import SOFTWARE, Identity, describe_settings, join, pinned_moment
+from dicom_node.report.header import CHARACTER_SET, clean_header, name_patient
+from dicom_node.report.identity import SOFTWARE, Identity, describe_settings, join
+from dicom_node.report.moments import Moments, stamp
 from dicom_node.study import Acquisition, Outcome, SourceFrame, Study
 from models.findings import Findings, Measurement
 from models.scan import Scan
@@ -26,6 +27,7 @@ class Origin:
     headers   per source, their cleaned headers: the only values that enter a result.
     compared  numbers that come of comparing this outcome with another of the study.
     form      how the next object is to be written; a part of its UIDs, not of the tracking UIDs.
+    moments   when objects are made.
     """
 
     study_uid: str
@@ -37,6 +39,7 @@ class Origin:
     identity: Identity
     compared: tuple[Measurement, ...] = ()
     form: Form = Form()
+    moments: Moments = field(default_factory=Moments)
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -88,30 +91,35 @@ class Origin:
             "manufacturer_model_name": self.name[:64],
             "software_versions": software,
             "device_serial_number": self.identity.device_uid[-16:],
-            "content_date": self.identity.date,
-            "content_time": self.identity.time,
             "specific_character_set": CHARACTER_SET,
             "contributing_equipment": [algorithm_equipment(self.name, software, self.identity)],
             "transfer_syntax_uid": self.form.transfer_syntax(kind),
         }
 
+    def finish(self, dataset: Dataset) -> None:
+        """Set what a constructor draws from clock and chance: the same work twice gives the same bytes."""
+        derive_dimensions(dataset, self.identity)
+        stamp(dataset, self.header, self.moments)
+
 
 def open_origin(study: Study, outcome: Outcome) -> Origin:
-    """Read the source headers of one outcome. Raises ReportError when they are not one patient's study."""
+    """Read the source headers of one outcome. Raises ReportError when they are not this study's.
+
+    That they are one patient's was made sure of before anything was assembled; all results name the patient
+    in the same words.
+    """
     acquisition = study.acquisitions[outcome.acquisition]
     raw = tuple(source.headers() for source in acquisition.sources)
     headers = tuple(tuple(clean_header(item) for item in instances) for instances in raw)
+    number, which, position = study.spokesman
+    patient = clean_header(study.acquisitions[number].sources[which].headers()[position])
     for header in (header for instances in headers for header in instances):
         if header.get("StudyInstanceUID") != study.study_uid:
             raise ReportError(
                 f"study {study.study_uid}: source instance {header.get('SOPInstanceUID')} belongs to "
                 f"study {header.get('StudyInstanceUID')}"
             )
-        if header.PatientID != headers[0][0].PatientID:
-            raise PatientsDiffer(
-                f"study {study.study_uid}: source instance {header.get('SOPInstanceUID')} names another "
-                "patient than the others; nothing was written, correct the study at its source"
-            )
+        name_patient(header, patient)
     _check_grid(study.study_uid, acquisition, headers)
     identity = _identity(outcome, acquisition, headers)
     return Origin(
@@ -151,8 +159,7 @@ def _identity(
         device = f"{program}|{run.version}|{run.weights_sha256}"
         settings = describe_settings(run.settings)
     inputs = "|".join([sources, _digest(acquisition.scan), device, *settings])
-    date, time = pinned_moment(headers[0][0])
-    return Identity(sources, inputs, device, date, time)
+    return Identity(sources, inputs, device)
 
 
 def _digest(scan: Scan) -> str:

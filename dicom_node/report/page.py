@@ -1,4 +1,7 @@
-"""The page for the eye: overlay.png, report.html and findings.json of one study. No patient data enter it."""
+"""The page for the eye: overlay.png, report.html and findings.json of one study.
+
+No patient data enter it but what is burned into the pixels that it shows; where that may be, it says so.
+"""
 
 import base64
 import json
@@ -10,7 +13,10 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dicom_node.report.burned_in import burned_in_of
+from dicom_node.report.cautions import cautions_for, side_caution
 from dicom_node.report.identity import SOFTWARE
+from dicom_node.report.laterality import side_of
 from dicom_node.report.picture import draw
 from dicom_node.report.sides import compare_sides
 from dicom_node.report.table import (
@@ -88,6 +94,9 @@ def _view(
         "spacing": TIMES.join(f"{mm:.3g}" for mm in scan.spacing_mm),
         "shape": TIMES.join(str(length) for length in scan.shape),
         "findings": outcome.findings,
+        "side": side_of(scan) or "not known",
+        "contradiction": side_caution(scan),
+        "may_name": burned_in_of(scan) != "no",
     }
     if outcome.findings:
         view |= _table(outcome.findings, truth)
@@ -200,6 +209,9 @@ def _numbers(study: Study, outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 "geometry": asdict(scan.geometry),
                 "spacing_mm": scan.spacing_mm,
                 "shape": scan.shape,
+                "side": side_of(scan),
+                "burned_in_annotation": burned_in_of(scan),
+                "cautions": list(cautions_for("page", scan)),
                 "findings": outcome.findings.describe() if outcome.findings else None,
             }
         )

@@ -11,7 +11,8 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as Concept
 
 from dicom_node.report.concepts import NO_UNITS, concept, declare_schemes
-from dicom_node.report.equipment import pin_times
+from dicom_node.report.equipment import MANUFACTURER
+from dicom_node.report.laterality import LETTERS, UNPAIRED, add_side, side_of
 from dicom_node.report.origin import Origin
 from dicom_node.report.proxy import proxy_source
 from dicom_node.report.references import refer_to_sources
@@ -72,9 +73,15 @@ def build_map(origin: Origin, number: int) -> hd.pm.ParametricMap:
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[_mapping(shown)],
         voi_lut_transformations=[
-            hd.VOILUTTransformation(window_center=shown.top / 2, window_width=shown.top)
+            hd.VOILUTTransformation(
+                window_center=shown.top / 2,
+                window_width=shown.top,
+                # The whole range, also where it is narrower than 1 (PS3.3 C.11.2.1.3.2).
+                voi_lut_function=hd.VOILUTFunctionValues.LINEAR_EXACT,
+            )
         ],
         content_label=shown.label,
+        content_creator_name=MANUFACTURER,
         content_description=describe_geometry(origin),
         series_description=f"{origin.name} {shown.concept.meaning}, research only"[:64],
         **origin.constructor(f"map {number}", 9000 + 10 * origin.number + 3 + number),
@@ -82,8 +89,7 @@ def build_map(origin: Origin, number: int) -> hd.pm.ParametricMap:
     refer_to_sources(result, origin)
     ascend(result)
     _name_anatomy(result, origin)
-    result.ContentCreatorName = ""  # type 2 (PS3.3 table 10-12), which highdicom leaves out
-    pin_times(result, origin.identity)
+    origin.finish(result)
     declare_schemes(result)
     return result
 
@@ -124,10 +130,13 @@ def ascend(dataset: Dataset) -> None:
 
 
 def _name_anatomy(dataset: Dataset, origin: Origin) -> None:
-    """Body part and frame anatomy (PS3.3 C.7.6.16.2.8): readers refuse a map without them."""
+    """Body part, frame anatomy (PS3.3 C.7.6.16.2.8), side: readers refuse a map without the first two."""
+    scan = origin.acquisition.scan
     dataset.BodyPartExamined = "LSPINE"
     anatomy = Dataset()
-    anatomy.FrameLaterality = "U"
+    anatomy.FrameLaterality = LETTERS.get(side_of(scan), UNPAIRED)
     site = origin.findings.segmentation.segments[0].site
-    anatomy.AnatomicRegionSequence = [CodedConcept.from_code(concept(site))]
+    region = CodedConcept.from_code(concept(site))
+    add_side(region, scan)
+    anatomy.AnatomicRegionSequence = [region]
     dataset.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]

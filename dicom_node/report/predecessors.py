@@ -15,6 +15,7 @@ from pydicom import Dataset, dcmread
 
 from dicom_node.report.check import judge_form
 from dicom_node.report.identity import derive_uid
+from dicom_node.report.moments import copy_moment
 from dicom_node.report.objects import Written
 
 DOCUMENTS = ("measurements", "refusal")
@@ -88,11 +89,15 @@ def _name_predecessors(reports: Sequence[Dataset], earlier: Sequence[Dataset]) -
     for report in reports:
         if id(report) in said_again:
             items = list(said_again[id(report)].get("PredecessorDocumentsSequence", []))
+            copy_moment(said_again[id(report)], report)
         else:
             alike = [old for old in replaced if old.SOPClassUID == report.SOPClassUID]
             items = [_hierarchical(old) for old in alike or replaced]
         if items:
-            report.SOPInstanceUID = _uid(report, _uids(items))
+            named = _uids(items)
+            # In a series of its own, as all that is in one series is of one moment.
+            report.SeriesInstanceUID = derive_uid(report.SeriesInstanceUID, "after", *sorted(named))
+            report.SOPInstanceUID = _uid(report, named)
             report.file_meta.MediaStorageSOPInstanceUID = report.SOPInstanceUID
             report.PredecessorDocumentsSequence = items
 

@@ -45,6 +45,7 @@ def proxy_source(origin: Origin) -> Dataset:
     step, row, column = placement.spacing_mm
     measures = Dataset()
     measures.PixelSpacing = _decimals((row, column))
+    # highdicom wants both; ``segmentation`` takes them out where nobody measured or declared them.
     measures.SpacingBetweenSlices = format_number_as_ds(step)
     measures.SliceThickness = format_number_as_ds(placement.thickness_mm)
     plane = Dataset()
@@ -120,6 +121,12 @@ def _own_plane(
     return orientation, place_mm
 
 
+def has_spacing(origin: Origin) -> bool:
+    """Whether the source has Pixel Spacing, and not only the calibration of ultrasound regions."""
+    own = own_value(origin, 0, "PixelMeasuresSequence", "PixelSpacing")
+    return own is not None or "PixelSpacing" in origin.raw[0][0]
+
+
 def _own_thickness_mm(origin: Origin) -> float:
     value = own_value(origin, 0, "PixelMeasuresSequence", "SliceThickness")
     return value[0] if value else 0.0
@@ -142,5 +149,8 @@ def own_value(
         value = group.get(keyword)
         if value not in (None, ""):
             many = value if hasattr(value, "__len__") and not isinstance(value, str) else [value]
-            return tuple(float(number) for number in many)
+            try:
+                return tuple(float(number) for number in many)
+            except ValueError:  # a malformed number is none, as for those who placed the slices
+                return None
     return None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dicom_node.errors import ReportError
 from dicom_node.report.origin import Origin
-from dicom_node.report.proxy import own_value
+from dicom_node.report.proxy import has_spacing
 from dicom_node.report.references import known_class
 from models.findings import Measurement
 
@@ -52,8 +52,7 @@ def draws_true(origin: Origin) -> bool:
     """
     _, row_mm, column_mm = origin.acquisition.scan.spacing_mm
     square = math.isclose(row_mm, column_mm, rel_tol=1e-3)
-    spaced = own_value(origin, 0, "PixelMeasuresSequence", "PixelSpacing") is not None
-    return square or not (spaced or "PixelSpacing" in origin.raw[0][0])
+    return square or not has_spacing(origin)
 
 
 def caliper(origin: Origin, measurement: Measurement) -> tuple[Region, float] | None:

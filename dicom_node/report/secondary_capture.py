@@ -6,9 +6,10 @@ from highdicom.sc import SCImage
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from dicom_node.report.burned_in import say_burned_in
 from dicom_node.report.concepts import declare_schemes
-from dicom_node.report.equipment import pin_times
 from dicom_node.report.header import carry_identity
+from dicom_node.report.laterality import set_image_laterality
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import instance_item, unique_headers
 
@@ -20,8 +21,6 @@ def build_page(origin: Origin, pixels: NDArray[np.uint8], number: int) -> SCImag
         "sop_instance_uid": origin.uid("page", "instance", number),
         "instance_number": number + 1,
     }
-    # A class of documents and images that are not derived has no use for these two.
-    del named["content_date"], named["content_time"]
     result = SCImage(
         pixels,
         # JPEG 2000 without loss encodes colors by its reversible transform (PS3.5 section 8.2.4).
@@ -39,12 +38,11 @@ def build_page(origin: Origin, pixels: NDArray[np.uint8], number: int) -> SCImag
     page.PatientOrientation = ""
     page.ImageType = ["DERIVED", "SECONDARY"]
     page.BodyPartExamined = "LSPINE"
-    page.BurnedInAnnotation = "NO"
-    date, time = origin.identity.date, origin.identity.time
-    page.ContentDate, page.ContentTime = date, time
-    page.DateOfSecondaryCapture, page.TimeOfSecondaryCapture = date, time
+    say_burned_in(page, origin)
+    set_image_laterality(page, origin.acquisition.scan)
+    page.ContentDate = page.DateOfSecondaryCapture = ""
     page.DerivationDescription = "Drawn from the findings of an analysis. Research use only."
     page.SourceImageSequence = [instance_item(header) for header in unique_headers(origin)]
-    pin_times(result, origin.identity)
+    origin.finish(result)
     declare_schemes(result)
     return result

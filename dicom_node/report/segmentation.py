@@ -7,16 +7,19 @@ import re
 import warnings
 
 import highdicom as hd
+from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from dicom_node.errors import ReportError
 from dicom_node.report.concepts import concept, declare_schemes
-from dicom_node.report.equipment import MANUFACTURER, pin_times
+from dicom_node.report.equipment import MANUFACTURER
 from dicom_node.report.even_length import even_out
 from dicom_node.report.identity import describe_settings
+from dicom_node.report.laterality import add_side, set_image_laterality
 from dicom_node.report.origin import Origin
 from dicom_node.report.proxy import proxy_source
 from dicom_node.report.references import refer_to_sources
+from dicom_node.study import NOT_TO_SCALE
 from models.findings import Segment
 
 LEAST_J2K_PIXELS = 32
@@ -38,16 +41,31 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
             segment_descriptions=[_describe(origin, item) for item in segmentation.segments],
             content_label=re.sub(r"[^A-Z0-9_ ]", "_", origin.name.upper())[:16],
             content_description=describe_geometry(origin),
+            content_creator_name=MANUFACTURER,
             series_description=f"{origin.name} segmentation, research only"[:64],
             omit_empty_frames=origin.form.seg_frames == "sparse",
             **origin.constructor("segmentation", 9000 + 10 * origin.number + 1),
         )
     refer_to_sources(result, origin)
+    _name_side(result, origin)
+    if not _knows_step(origin):
+        measures = result.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        measures.pop("SpacingBetweenSlices", None)
     if origin.form.seg == "binary" and origin.form.encoding != "j2k":
         even_out(result)
-    pin_times(result, origin.identity)
+    origin.finish(result)
     declare_schemes(result)
     return result
+
+
+def _name_side(dataset: Dataset, origin: Origin) -> None:
+    """The side of the image, and of the anatomic region of every segment."""
+    scan = origin.acquisition.scan
+    set_image_laterality(dataset, scan)
+    for segment in dataset.SegmentSequence:
+        # An item that stands for the background of a label map has no region.
+        for region in segment.get("AnatomicRegionSequence") or ():
+            add_side(region, scan)
 
 
 def _check_size(origin: Origin) -> None:
@@ -69,12 +87,23 @@ def describe_geometry(origin: Origin) -> str:
     )
 
 
+def _knows_step(origin: Origin) -> bool:
+    return origin.acquisition.scan.geometry.frame_step_known
+
+
+def _label(origin: Origin, segment: Segment) -> str:
+    """The name; with the doubt about the volume, as viewers show names and no content description."""
+    if _knows_step(origin):
+        return segment.label[:64]
+    return f"{segment.label[: 64 - len(NOT_TO_SCALE)]}{NOT_TO_SCALE}"
+
+
 def _describe(origin: Origin, segment: Segment) -> hd.seg.SegmentDescription:
     run = origin.findings.run
     identifier, uid = origin.tracking(segment.number)
     return hd.seg.SegmentDescription(
         segment.number,
-        segment.label[:64],
+        _label(origin, segment),
         concept(segment.category),
         concept(segment.type),
         hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,

@@ -16,8 +16,11 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from dicom_node.report import concepts
+from dicom_node.report.cautions import side_caution
 from dicom_node.report.form import PAGES
 from dicom_node.report.identity import SOFTWARE
+from dicom_node.report.laterality import side_of
 from dicom_node.report.picture import (
     FAINT,
     INK,
@@ -40,7 +43,6 @@ DPI = 120  # letters of 8 points are 13 pixels high, and a page is 1403 x 992
 RED = "#9c1f1f"
 WARNING = "RESEARCH USE ONLY. Not a medical device. Not for diagnosis."
 LEFT, RIGHT = 0.035, 0.965
-PROBABILITY = "PROBABILITY"
 SHOWN_COLUMNS = 5
 """More than these are no table that can be read on a screen; the report has them all."""
 
@@ -70,12 +72,14 @@ def as_pdf(figures: Sequence[Figure]) -> bytes:
 def _page(scan: Scan, name: str, number: int) -> Figure:
     """An empty page with its heading, the warning and the foot."""
     figure = Figure(figsize=SIZE_INCH, dpi=DPI, facecolor=PAPER)
+    # A PDF would join the images of a panel into one, and mix veils with the gray below them twice.
+    figure.suppressComposite = True
     figure.add_artist(Rectangle((0, 0.945), 1, 0.055, color=RED, transform=figure.transFigure))
     figure.text(LEFT, 0.9725, WARNING, va="center", fontsize=12, color=PAPER, weight="bold")
     figure.text(RIGHT, 0.9725, f"page {number} of {PAGES}", va="center", ha="right", color=PAPER)
     title = f"{name.capitalize()} analysis"
     figure.text(LEFT, 0.915, title, fontsize=13, color=INK, weight="bold")
-    told = [scan.facts.get(key, "").lower() for key in ("side", "level", "view")]
+    told = [side_of(scan), *(scan.facts.get(key, "").lower() for key in ("level", "view"))]
     figure.text(RIGHT, 0.915, ", ".join(filter(None, told)), ha="right", fontsize=10, color=SOFT)
     figure.text(LEFT, 0.014, _geometry(scan), fontsize=8, color=SOFT)
     figure.text(RIGHT, 0.014, SOFTWARE, ha="right", fontsize=8, color=SOFT)
@@ -144,7 +148,7 @@ def _decisions(figure: Figure, findings: Findings) -> None:
         ends = [
             f"{item.value:.0f}"
             for item in findings.measurements
-            if item.segment is None and item.quantity.value == PROBABILITY
+            if item.segment is None and item.quantity.value == concepts.INTERVAL_OF
         ]
         interval = f" ({ends[0]} to {ends[1]} % over the ensemble)" if len(ends) == 2 else ""
         figure.text(
@@ -205,7 +209,7 @@ def _numbers(scan: Scan, findings: Findings, name: str) -> Figure:
         text = "No thickness was measured in millimeters."
         figure.text(LEFT, 0.86, text, fontsize=11, color=INK)
     _table(figure, findings)
-    _caveats(figure, findings)
+    _caveats(figure, scan, findings)
     return figure
 
 
@@ -260,11 +264,11 @@ def _head(column: Column) -> str:
     return textwrap.fill(f"{column.name}{unit}", longest + 2)
 
 
-def _caveats(figure: Figure, findings: Findings) -> None:
+def _caveats(figure: Figure, scan: Scan, findings: Findings) -> None:
     """Every reason to distrust, in full, as small as it must be to be complete."""
     lines: list[str] = []
-    for flag in findings.flags:
-        lines += textwrap.wrap(flag.sentence, 66, initial_indent="- ", subsequent_indent="  ")
+    for sentence in filter(None, (side_caution(scan), *(flag.sentence for flag in findings.flags))):
+        lines += textwrap.wrap(sentence, 66, initial_indent="- ", subsequent_indent="  ")
     if not lines:
         lines = ["none was found by the program"]
     size = 8.0 if len(lines) <= 20 else 6.5

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dicom_node.report.concepts import SCHEME
+from dicom_node.report.laterality import side_of
 from dicom_node.report.table import MEAN
 from dicom_node.study import Outcome, Study
 from models.findings import Code, Findings, Measurement
@@ -64,7 +65,7 @@ def compare_sides(study: Study, outcomes: Sequence[Outcome]) -> tuple[Comparison
     """One comparison per analysis that has findings of both sides; none where a side is missing."""
     found: dict[str, dict[str, list[Outcome]]] = {}
     for outcome in outcomes:
-        side = study.acquisitions[outcome.acquisition].scan.facts.get("side", "")
+        side = side_of(study.acquisitions[outcome.acquisition].scan)
         if outcome.findings and side in ("left", "right"):
             found.setdefault(outcome.analysis, {}).setdefault(side, []).append(outcome)
     return tuple(

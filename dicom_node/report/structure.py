@@ -4,7 +4,7 @@ The tables of IODs, modules and attributes (PS3.3) are those that come with high
 those of pydicom.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,6 +14,8 @@ from pydicom import DataElement, Dataset
 from pydicom.sr.codedict import Collection, codes
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ParametricMapStorage, SegmentationStorage
+
+from dicom_node.report.header import PATIENT_AND_STUDY
 
 ALIKE = ("276214006", "260753009", "{pixels}")
 """Codes that highdicom's templates name otherwise than pydicom's dictionary does, or that it has not."""
@@ -58,6 +60,11 @@ VALUES = {
 """Types of content items that reports here have, and their values."""
 
 
+PROCEDURE_REPORTED = codes.DCM.ProcedureReported.value
+SEPARATE = "SEPARATE"
+"""Continuity of Content of every container here (PS3.3 C.18.8)."""
+
+
 def structure_faults(dataset: Dataset) -> Iterator[str]:
     """Attributes of mandatory modules that are missing (types 1 and 2) or empty (type 1), however deep."""
     sop_class = str(dataset.get("SOPClassUID", ""))
@@ -91,6 +98,8 @@ def _content_faults(item: Dataset) -> Iterator[str]:
     for keyword in VALUES.get(kind, ()):
         if not item.get(keyword):
             yield f"a content item of type {kind} has no {keyword}"
+    if item.get("ContinuityOfContent", SEPARATE) != SEPARATE:
+        yield "a container is CONTINUOUS, so that renderers leave out the names of its items"
     for child in item.get("ContentSequence", []):
         if not child.get("RelationshipType"):
             yield f"a content item below {kind} has no RelationshipType"
@@ -103,17 +112,29 @@ def code_faults(dataset: Dataset) -> Iterator[str]:
         item.CodingSchemeDesignator
         for item in dataset.get("CodingSchemeIdentificationSequence", [])
     }
-    used = {
-        (str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.get("CodeMeaning", "")))
-        for item in _items(dataset)
-        if "CodeValue" in item and "CodingSchemeDesignator" in item
-    }
+    used = _codes(_items(dataset)) - _codes(_procedures(dataset))
     for value, scheme, meaning in sorted(used):
         if scheme.startswith("99"):
             if scheme not in declared:
                 yield f"code {value} is of scheme {scheme}, which is not declared"
         elif scheme != LANGUAGES and (fault := _code_fault(value, scheme, meaning)):
             yield fault
+
+
+def _codes(items: Iterable[Dataset]) -> set[tuple[str, str, str]]:
+    return {
+        (str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.get("CodeMeaning", "")))
+        for item in items
+        if "CodeValue" in item and "CodingSchemeDesignator" in item
+    }
+
+
+def _procedures(dataset: Dataset) -> Iterator[Dataset]:
+    """The codes of the procedure, which are the hospital's own."""
+    for item in dataset.get("ContentSequence", []):
+        names = item.get("ConceptNameCodeSequence") or [Dataset()]
+        if names[0].get("CodeValue") == PROCEDURE_REPORTED:
+            yield from item.get("ConceptCodeSequence", [])
 
 
 def _code_fault(value: str, scheme: str, meaning: str) -> str:
@@ -130,9 +151,9 @@ def _code_fault(value: str, scheme: str, meaning: str) -> str:
 
 
 def _items(dataset: Dataset) -> Iterator[Dataset]:
-    """Every item of every sequence."""
+    """Every item of every sequence of ours: what is carried of patient and study has codes of its own."""
     for element in dataset:
-        if element.VR == "SQ":
+        if element.VR == "SQ" and element.keyword not in PATIENT_AND_STUDY:
             for item in element.value:
                 yield item
                 yield from _items(item)

@@ -13,9 +13,10 @@ from pydicom.sr.coding import Code as Concept
 from dicom_node.reasons import REASONS
 from dicom_node.report import concepts
 from dicom_node.report.concepts import declare_schemes
-from dicom_node.report.equipment import pin_times
+from dicom_node.report.impression import impression
 from dicom_node.report.origin import Origin
 from dicom_node.report.references import restore_classes, stand_ins
+from dicom_node.report.tree import separate
 
 
 def code_item(code: str) -> sr.CodeContentItem:
@@ -52,6 +53,8 @@ def build_text_report(
         for header in stand_ins(origin)
     ]
     root = sr.ContainerContentItem(name=title)
+    if origin.outcome.findings:
+        items.insert(0, impression(origin))
     root.ContentSequence = sr.ContentSequence(items)
     result = sr.Comprehensive3DSR(
         evidence=stand_ins(origin),
@@ -61,6 +64,7 @@ def build_text_report(
         **origin.constructor(title.value, 9000 + 10 * origin.number + 2),
     )
     restore_classes(result, origin)
-    pin_times(result, origin.identity)
+    separate(result)
+    origin.finish(result)
     declare_schemes(result)
     return result

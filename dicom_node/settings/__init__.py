@@ -1,4 +1,4 @@
-"""The rules: config/node.toml as frozen dataclasses; unknown keys, wrong types, bad values are errors."""
+"""The rules: node.toml as frozen dataclasses; unknown keys, wrong types, bad values are errors."""
 
 from dicom_node.settings.access import Access, Caller, Identity, Link, Tls
 from dicom_node.settings.destinations import Destination

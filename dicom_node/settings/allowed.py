@@ -37,9 +37,21 @@ def _are_objects(words: tuple[str, ...]) -> bool:
 
 
 def _are_uids(values: tuple[str, ...]) -> bool:
-    """PS3.5 section 9.1."""
-    pattern = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
+    """PS3.5 section 9.1, with leading zeros in components, as scanners write them."""
+    pattern = re.compile(r"\d+(\.\d+)*", re.ASCII)
     return all(len(value) <= 64 and pattern.fullmatch(value) for value in values)
+
+
+def _are_character_sets(values: str) -> bool:
+    """Defined Terms of PS3.3 C.12.1.1.2, the first of several may be empty; or nothing."""
+    single = (
+        r"ISO_IR (6|13|58|87|100|101|109|110|126|127|138|144|148|149|159|166|192|203)|GBK|GB18030"
+    )
+    first, *others = values.split("\\")
+    extended = single.split("|GBK", 1)[0].replace("ISO_IR", "ISO 2022 IR", 1)
+    return (not first or bool(re.fullmatch(f"{single}|{extended}", first))) and all(
+        re.fullmatch(extended, other) for other in others
+    )
 
 
 def _is_named(folder: Path) -> bool:
@@ -63,6 +75,10 @@ OBJECTS = Allowed(
 BAR = Allowed(
     "four whole numbers: first column, first row, last column, last row, counted from 0",
     lambda box: not box or (len(box) == 4 and 0 <= box[0] < box[2] and 0 <= box[1] < box[3]),
+)
+CHARACTER_SET = Allowed(
+    "terms of PS3.3 C.12.1.1.2, as ISO_IR 100, ISO_IR 192, ISO 2022 IR 149, GB18030",
+    _are_character_sets,
 )
 ENDS = Allowed(
     "two different numbers, none below 0",

@@ -4,7 +4,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_node.errors import SettingsError
-from dicom_node.settings.allowed import BAR, ENDS, ORIENTATION, SPACING, between, key, one_of
+from dicom_node.settings.allowed import (
+    BAR,
+    CHARACTER_SET,
+    ENDS,
+    ORIENTATION,
+    SPACING,
+    between,
+    key,
+    one_of,
+)
 
 COLOR_MAPS = ("jet",)
 
@@ -63,6 +72,12 @@ class Source:
     expect: Expect = field(default_factory=Expect)
     stat: bool = key(False, "its studies go before all others, as with a C-STORE of high priority")
     color: Color = field(default_factory=Color)
+    character_set: str = key(
+        "",
+        "SpecificCharacterSet (0008,0005) of its text, where it declares none or a wrong one; several "
+        "values with backslashes between them",
+        CHARACTER_SET,
+    )
     dual: str = key(
         "",
         "two pictures in one frame: where the B-mode is, then where the same with shear wave is",

@@ -19,7 +19,7 @@ FAILURES_READ = 2000
 DONE, NOW, WAITING, STOPPED, NOTHING = "done", "now", "waiting", "stopped", "nothing"
 """Kinds of cells: it is done; it is being done; it waits; it ended here; it has not come to it."""
 
-WORSE = ("delivered", "warning", "superseded", "pending", "waiting", "failed")
+WORSE = ("committed", "delivered", "warning", "superseded", "pending", "waiting", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def _delivered(known: _Known) -> Cell:
         return Cell(NOTHING, "")
     states = {name: max(count, key=WORSE.index) for name, count in known.deliveries.items()}
     worst = max(states.values(), key=WORSE.index)
-    done = {"delivered", "warning"}
+    done = {"committed", "delivered", "warning"}
     text = ", ".join(name if state in done else f"{name} {state}" for name, state in states.items())
     if worst in done:
         return Cell(DONE, text, known.delivered_at)

@@ -14,7 +14,7 @@ BUSY_SECONDS = 3.0
 
 
 class Web:
-    """Listens from the start. Raises OSError when it cannot."""
+    """Listens from the start. Raises CannotListen."""
 
     def __init__(self, settings: Settings) -> None:
         self._engine = index.open_engine(settings.node.database_url, BUSY_SECONDS)

@@ -44,6 +44,7 @@ from models.evaluation.tables import Table
 from models.layer.weights import Weights, load_weights
 from models.phantom import Protocol, varied_request
 from models.phantom.cohort import Split
+from models.training.config import SHIPPED
 from models.training.config import load as load_config
 
 PARTS = ("segmentation", "shifts", "transfer", "negatives", "rules", "text")
@@ -53,7 +54,6 @@ MANY_PEOPLE = 100
 """From this many scans on, starting several processes pays."""
 ENOUGH = 20
 """Volumes from which on all rules are tried."""
-CONFIG = Path(__file__).parents[2] / "config" / "layer.toml"
 SHIFT_COHORT, BENCH_COHORT, NEGATIVE_COHORT, LABEL_SEEDS = 10, 11, 12, (0, 1, 2)
 FOREIGN_SEEDS = range(300, 324)
 FEW_RULES = ("muscle stiffness", "none")
@@ -212,7 +212,7 @@ def _rules(
 
 
 def _trial(plan: Plan, weights: Weights, cohorts: Sequence[Sequence[Examination]]) -> Trial:
-    config = load_config(CONFIG)
+    config = load_config(SHIPPED)
     seeds = {
         "train": _seeds(plan, "train", config.cohort + 1, plan.some(8, 16)),
         "validation": _seeds(plan, "validation", config.cohort, plan.some(2, 8)),

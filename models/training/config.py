@@ -7,6 +7,9 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+SHIPPED = Path(__file__).with_name("layer.toml")
+"""How the shipped weights were trained; in a checkout a link to ``config/layer.toml``."""
+
 
 class TrainingError(Exception):
     """A training cannot be begun or continued, for a reason that the person who asked for it can mend."""

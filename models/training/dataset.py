@@ -21,8 +21,9 @@ from models.layer import check
 from models.layer.labels import DERMIS, MUSCLE, SEGMENTS
 from models.scan import Geometry, Scan
 from models.steps.grid import bounding_box, grid_shape, resample, resample_labels
+from models.subjects import TABLE, Subject, read_table
 from models.training.data import FINE, Sweep
-from models.training.subjects import DatasetError, Subject, Words, read_table
+from models.training.subjects import DatasetError, Words
 
 INDEX = "examples.json"
 SUFFIXES = (".nii.gz", ".nii")
@@ -32,12 +33,13 @@ SAME_PLACE_MM = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One scan of a study; ``labels`` and ``speed`` are files, or None."""
+    """One scan of a study; ``labels`` and ``speed`` are files, or None; ``own`` masks are of this program."""
 
     row: Subject
     scan: Path
     labels: Path | None = None
     speed: Path | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,9 @@ class Dataset:
 def open_dataset(folder: Path, table: Path, words: Words) -> Dataset:
     """Find the examples in ``folder`` and join them with ``subjects.csv`` in ``table``.
 
-    Raises DatasetError for no example, a missing table, or studies that have no row.
+    Raises DatasetError for no example or studies that have no row, SubjectsError for the table.
     """
-    rows = read_table(table, words)
+    rows = read_table(table / TABLE, words.pain)
     found = _from_index(folder) if (folder / INDEX).exists() else _nifti(folder)
     if not found:
         raise DatasetError(f"{folder}: neither DICOM nor NIfTI images (<id>.nii.gz) were found")
@@ -72,12 +74,12 @@ def open_dataset(folder: Path, table: Path, words: Words) -> Dataset:
             f"{', '.join(strangers[:5])}; add them, or take them out of the folder"
         )
     examples = tuple(
-        Example(rows[study], scan, labels, speed) for study, scan, labels, speed in found
+        Example(rows[study], scan, labels, speed, own) for study, scan, labels, speed, own in found
     )
     return Dataset(examples, _summary(examples, rows) + _levels(examples, words))
 
 
-def _from_index(folder: Path) -> list[tuple[str, Path, Path | None, Path | None]]:
+def _from_index(folder: Path) -> list[tuple[str, Path, Path | None, Path | None, bool]]:
     entries = json.loads((folder / INDEX).read_text(encoding="utf-8"))["examples"]
     return [
         (
@@ -85,12 +87,13 @@ def _from_index(folder: Path) -> list[tuple[str, Path, Path | None, Path | None]
             folder / item["scan"],
             folder / item["labels"] if item["labels"] else None,
             None,
+            item["own"],
         )
         for item in entries
     ]
 
 
-def _nifti(folder: Path) -> list[tuple[str, Path, Path | None, Path | None]]:
+def _nifti(folder: Path) -> list[tuple[str, Path, Path | None, Path | None, bool]]:
     files = {
         path.name.removesuffix(suffix): path
         for suffix in SUFFIXES
@@ -104,7 +107,7 @@ def _nifti(folder: Path) -> list[tuple[str, Path, Path | None, Path | None]]:
                 f"{files[stem]} has no image {stem.rsplit('_', 1)[0]}.nii.gz beside it"
             )
     return [
-        (stem, files[stem], files.get(f"{stem}_labels"), files.get(f"{stem}_speed"))
+        (stem, files[stem], files.get(f"{stem}_labels"), files.get(f"{stem}_speed"), False)
         for stem in stems
     ]
 
@@ -150,9 +153,11 @@ def _levels(examples: Sequence[Example], words: Words) -> tuple[str, ...]:
     """How many subjects have a scan of each level, where the site has levels."""
     people = [
         len({item.row.subject for item in examples if item.row.level == number})
-        for number in range(len(words.levels))
+        for number in range(len(words.pain.levels))
     ]
-    said = ", ".join(f"{name} {count}" for name, count in zip(words.levels, people, strict=True))
+    said = ", ".join(
+        f"{name} {count}" for name, count in zip(words.pain.levels, people, strict=True)
+    )
     return (f"subjects with pain of level: {said}",) if said else ()
 
 

@@ -100,7 +100,9 @@ def _settings(config: Config) -> tuple[SiteConfig, Config]:
     """The part of the configuration for a site, and the rest with the site's steps and learning rate."""
     site = config.site
     if site is None:
-        raise ConfigError("the configuration has no part [site]; config/layer.toml shows one")
+        raise ConfigError(
+            "the configuration has no part [site]; the layer.toml that `dicom-node init` writes has one"
+        )
     part = replace(config.segment, steps=site.steps, learning_rate=site.learning_rate)
     return site, replace(config, segment=part)
 
@@ -131,6 +133,8 @@ def _material(dataset: Dataset, words: Words, config: Config, out: Path) -> Mate
         f"learn from {people - len(apart)} subjects, {slices[0]} annotated slices; "
         f"validate on {len(apart)} subjects, {slices[1]} annotated slices"
     )
+    if own := sum(item.own for item in annotated):
+        counts += f"; masks of {own} of {len(annotated)} scans are this program's own results"
     return Material(tuple(learn), tuple(validate), split, digest_of(annotated, parts), counts)
 
 

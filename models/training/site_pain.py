@@ -51,7 +51,7 @@ def fit_pain(
 ) -> tuple[Weights, tuple[str, ...]]:
     """Both networks fitted anew, as far as there are enough subjects; a sentence on each."""
     said: list[str] = []
-    split = _Split(apart, words.levels)
+    split = _Split(apart, words.pain.levels)
     patients = _patients(weights, examples, words, said)
     b_mode, sentence = _fitted(weights.pain_b, patients["pain_b"], split, config)
     said.append(f"Pain from B-mode: {sentence}")

@@ -1,22 +1,15 @@
-"""Subjects: who belongs to which study, what a site calls things, and who learns and who validates."""
+"""A site's words: what it calls the layers, and who of its subjects learns and who validates."""
 
-import csv
 import hashlib
-import math
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from models import codes
 from models.layer.labels import DERMIS, MUSCLE, SEGMENTS
+from models.subjects import WORDS, PainWords, numbers, read_pain_words, read_toml
 from models.training.config import TrainingError
 
-TABLE, WORDS = "subjects.csv", "layers.toml"
-NEEDED, OPTIONAL = ("subject", "study"), ("pain", "sex", "age", "bmi")
-LONGEST_LEVEL = 40
-"""Characters of a level's name: a coded meaning has 64 (PS3.5 6.2), and some are taken by its number."""
 SHORT = ("dermis", "sf", "sfm", "df", "dfm", "muscle")
 """Abbreviations of the layers in the literature, from the skin down (arXiv 2511.21767)."""
 
@@ -26,36 +19,13 @@ class DatasetError(TrainingError):
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """One row of the table: a study and the person it is of; None and "" are not known.
-
-    ``level`` is that of the site's ordered levels, 0 = no pain; None also where the site has no levels.
-    """
-
-    subject: str
-    study: str
-    pain: bool | None = None
-    sex: str = ""
-    age: float | None = None
-    bmi: float | None = None
-    level: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Words:
-    """What a site calls things, keys in lower case.
-
-    layers     name, ``scheme:code`` or ``#number`` of a segment -> layer number, 0 = leave out.
-    pain       value of the table's pain column -> 0 or 1, or the number of a level.
-    pain_from  where a scale is cut: numbers from the first on are pain, from the next on the next level;
-               empty where the column is 0 or 1 or words.
-    levels     names of ordered levels from no pain up; empty where pain is only there or not.
+    """What a site calls things: ``layers`` is name, ``scheme:code`` or ``#number`` of a segment, in
+    lower case, -> layer number, 0 = leave out; ``pain`` explains the table's column.
     """
 
     layers: Mapping[str, int]
-    pain: Mapping[str, int] = field(default_factory=dict)
-    pain_from: tuple[float, ...] = ()
-    levels: tuple[str, ...] = ()
+    pain: PainWords = PainWords()
 
 
 def read_words(folder: Path) -> Words:
@@ -77,58 +47,10 @@ def read_words(folder: Path) -> Words:
         levels = ["none", "mild", "moderate", "severe"]
         "slight" = 1                         # another word for a level, counted from 0
 
-    Raises DatasetError for a key or a number that is not known.
+    Raises SubjectsError for a key or a number that is not known.
     """
-    path = folder / WORDS
-    table: dict[str, Any] = {}
-    if path.exists():
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise DatasetError(f"{path}: not valid TOML: {error}") from error
-    if unknown := set(table) - {"layers", "pain", "pain_from"}:
-        raise DatasetError(
-            f"{path}: unknown key {sorted(unknown)[0]!r}; known: layers, pain, pain_from"
-        )
-    layers = _numbers(path, "layers", table.get("layers", {}), len(SEGMENTS))
-    levels, words = _levels(path, table.get("pain", {}))
-    pain = _numbers(path, "pain", words, max(len(levels) - 1, 1))
-    own = {name.lower(): number for number, name in enumerate(levels)}
-    return Words(_known_layers() | layers, own | pain, _cuts(path, table, levels), levels)
-
-
-def _levels(path: Path, section: Any) -> tuple[tuple[str, ...], Any]:
-    """Names of the levels, none where the section has no list of them, and the rest of the section."""
-    if not isinstance(section, dict) or not isinstance(section.get("levels"), list):
-        return (), section
-    names = [name.strip() if isinstance(name, str) else "" for name in section["levels"]]
-    fits = all(name.isprintable() and 0 < len(name) <= LONGEST_LEVEL for name in names)
-    if not fits or any(mark in name for name in names for mark in '"\\'):
-        raise DatasetError(
-            f'{path}: pain.levels: names of 1 to {LONGEST_LEVEL} characters without " and \\ are wanted'
-        )
-    if len(names) < 3 or len({name.lower() for name in names}) < len(names):
-        raise DatasetError(
-            f"{path}: pain.levels: three or more different names, from no pain up; for two say of each word "
-            'whether it is pain, as in "chronic" = 1'
-        )
-    return tuple(names), {key: value for key, value in section.items() if key != "levels"}
-
-
-def _cuts(path: Path, table: Mapping[str, Any], levels: Sequence[str]) -> tuple[float, ...]:
-    """Where a scale is cut: once, or between all levels."""
-    found = table.get("pain_from", [])
-    cuts = found if isinstance(found, list) else [found]
-    wanted = max(len(levels) - 1, 1)
-    numbers = all(type(cut) in (int, float) and math.isfinite(cut) for cut in cuts)
-    if not numbers or len(cuts) not in (0, wanted) or sorted(set(cuts)) != cuts:
-        what = (
-            f"{wanted} increasing numbers, one for each level but the first"
-            if levels
-            else "a number"
-        )
-        raise DatasetError(f"{path}: pain_from must be {what}, got {found!r}")
-    return tuple(float(cut) for cut in cuts)
+    layers = numbers(folder / WORDS, "layers", read_toml(folder).get("layers", {}), len(SEGMENTS))
+    return Words(_known_layers() | layers, read_pain_words(folder))
 
 
 def _known_layers() -> dict[str, int]:
@@ -144,93 +66,6 @@ def _known_layers() -> dict[str, int]:
     for number, code in ((DERMIS, codes.SKIN), (MUSCLE, codes.ERECTOR_SPINAE)):
         names[f"{code.scheme}:{code.value}".lower()] = number
     return names
-
-
-def _numbers(path: Path, section: str, table: Any, highest: int) -> dict[str, int]:
-    if not isinstance(table, dict):
-        raise DatasetError(f"{path}: {section} must be a table")
-    for key, value in table.items():
-        if type(value) is not int or not 0 <= value <= highest:
-            raise DatasetError(
-                f"{path}: {section}: {key!r} = {value!r} must be a whole number of 0 to {highest}"
-            )
-    return {key.strip().lower(): value for key, value in table.items()}
-
-
-def read_table(folder: Path, words: Words) -> dict[str, Subject]:
-    """``subjects.csv`` by study. Raises DatasetError naming the line that cannot be used."""
-    path = folder / TABLE
-    if not path.is_file():
-        raise DatasetError(
-            f"{path} is missing: a table with the columns {', '.join(NEEDED)} and, where known, "
-            f"{', '.join(OPTIONAL)}; without it nobody can tell whose studies belong together"
-        )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not UTF-8 text: {error}") from error
-    mark = ";" if lines and ";" in lines[0] and "," not in lines[0] else ","
-    reader = csv.DictReader(lines, delimiter=mark, skipinitialspace=True)
-    if missing := [name for name in NEEDED if name not in (reader.fieldnames or ())]:
-        raise DatasetError(f"{path}: no column {missing[0]!r} in its first line")
-    rows: dict[str, Subject] = {}
-    for cells in reader:
-        where = f"{path}, line {reader.line_num}: "
-        row = _row(
-            where, {key: str(cells.get(key) or "").strip() for key in NEEDED + OPTIONAL}, words
-        )
-        if row.study in rows:
-            raise DatasetError(f"{where}study {row.study} is there twice; one row for each study")
-        rows[row.study] = row
-    return rows
-
-
-def _row(where: str, cells: Mapping[str, str], words: Words) -> Subject:
-    for name in NEEDED:
-        if not cells[name]:
-            raise DatasetError(f"{where}{name} is empty")
-    number = _pain(where, cells["pain"], words)
-    return Subject(
-        cells["subject"],
-        cells["study"],
-        None if number is None else number > 0,
-        cells["sex"],
-        _number(where, "age", cells["age"]),
-        _number(where, "bmi", cells["bmi"]),
-        number if words.levels else None,
-    )
-
-
-def _pain(where: str, text: str, words: Words) -> int | None:
-    """0 or 1, or the number of a level; None where nothing is said."""
-    if not text:
-        return None
-    if text.lower() in words.pain:
-        return words.pain[text.lower()]
-    if words.pain_from:
-        number = _number(where, "pain", text)
-        return sum(cut <= number for cut in words.pain_from) if number is not None else None
-    if words.levels:
-        raise DatasetError(
-            f"{where}pain is {text!r}, none of the levels {', '.join(words.levels)}: say in {WORDS} which "
-            f'it is, with [pain] "{text}" = NUMBER counted from 0, or pain_from = [NUMBERS] for a scale'
-        )
-    if text not in ("0", "1"):
-        raise DatasetError(
-            f"{where}pain is {text!r}, not 0 or 1: say in {WORDS} what it means, with pain_from = NUMBER "
-            f'for a scale or [pain] "{text}" = 0 or 1 for a class'
-        )
-    return int(text)
-
-
-def _number(where: str, name: str, text: str) -> float | None:
-    try:
-        number = float(text) if text else None
-    except ValueError:
-        number = math.nan
-    if number is not None and not math.isfinite(number):
-        raise DatasetError(f"{where}{name} is {text!r}, not a number")
-    return number
 
 
 def held_out(subjects: Iterable[str], share: float, seed: int) -> frozenset[str]:

@@ -289,6 +289,7 @@ def test_missing_weights_are_named(folder, name):
     [
         ("shear_wave_left_out", "kPa of unknown kind", concepts.SHEAR_LEFT_OUT),
         ("geometry_notes", "two spacings disagree", concepts.GEOMETRY_NOTE),
+        ("pixel_notes", "declared as RGB, but are YBR", concepts.PIXEL_NOTE),
         ("lossy", "yes", concepts.LOSSY),
     ],
 )

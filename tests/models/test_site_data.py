@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from dicom_node.examples import write_examples
 from dicom_node.scanner import Style, write_study
 from models.phantom import Phantom
+from models.subjects import SubjectsError, read_table
 from models.training.dataset import open_dataset, read_example, sweeps_of
 from models.training.subjects import (
     DatasetError,
     Words,
     also_held_out,
     held_out,
-    read_table,
     read_words,
 )
 
@@ -62,7 +62,7 @@ def test_slices_without_a_mask_are_not_taken_for_empty_ones(people: Sequence[Pha
         (None, "subjects.csv is missing"),
         ("subject,pain\nann,1\n", "no column 'study'"),
         ("subject,study\nann,s0\n", "no row in subjects.csv for 4 of the studies: s1"),
-        ("subject,study\nann,s0\nben,s0\n", "line 3: study s0 is there twice"),
+        ("subject,study\nann,s0\nben,s0\n", "line 3: its study is there twice"),
         ("subject,study,pain\nann,s0,often\n", "line 2: pain is 'often', not 0 or 1"),
         ("subject,study,age\nann,s0,old\n", "line 2: age is 'old', not a number"),
         ("subject,study,age\nann,s0,nan\n", "line 2: age is 'nan', not a number"),
@@ -74,7 +74,7 @@ def test_a_table_that_cannot_be_used_says_where(nifti: Path, text: str | None, w
     table.unlink()
     if text is not None:
         table.write_text(text, encoding="utf-8")
-    with pytest.raises(DatasetError, match=words):
+    with pytest.raises((DatasetError, SubjectsError), match=words):
         open_dataset(nifti, nifti, read_words(nifti))
 
 
@@ -84,7 +84,7 @@ def test_pain_may_be_a_class_or_a_scale(tmp_path: Path) -> None:
     (tmp_path / "layers.toml").write_text(
         'pain_from = 4\n[pain]\n"Chronic" = 1\n"none" = 0\n', encoding="utf-8"
     )
-    rows = read_table(tmp_path, read_words(tmp_path))
+    rows = read_table(tmp_path / "subjects.csv", read_words(tmp_path).pain)
     assert [row.pain for row in rows.values()] == [True, False, True, False, None]
 
 
@@ -94,7 +94,7 @@ def test_pain_may_be_a_class_or_a_scale(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_words_that_cannot_be_used_are_errors(tmp_path: Path, text: str) -> None:
     (tmp_path / "layers.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"layers\.toml"):
+    with pytest.raises(SubjectsError, match=r"layers\.toml"):
         read_words(tmp_path)
 
 
@@ -105,7 +105,7 @@ def test_pain_may_have_levels_by_name_by_another_word_or_on_a_scale(tmp_path: Pa
     text = "subject,study,pain\na,1,NONE\nb,2,severe\nc,3,slight\nd,4,\n"
     (tmp_path / "subjects.csv").write_text(text, encoding="utf-8")
     (tmp_path / "layers.toml").write_text(GRADED + "slight = 1\n", encoding="utf-8")
-    rows = read_table(tmp_path, read_words(tmp_path)).values()
+    rows = read_table(tmp_path / "subjects.csv", read_words(tmp_path).pain).values()
     assert [(row.level, row.pain) for row in rows] == [
         (0, False),
         (3, True),
@@ -116,12 +116,12 @@ def test_pain_may_have_levels_by_name_by_another_word_or_on_a_scale(tmp_path: Pa
         text + "e,5,0.5\nf,6,1\ng,7,6.9\nh,8,7\n", encoding="utf-8"
     )
     with pytest.raises(
-        DatasetError, match=r"line 6: pain is '0\.5', none of the levels None, mild"
+        SubjectsError, match=r"line 6: pain is '0\.5', none of the levels None, mild"
     ):
-        read_table(tmp_path, read_words(tmp_path))
+        read_table(tmp_path / "subjects.csv", read_words(tmp_path).pain)
     words = "pain_from = [1, 4, 7]\n" + GRADED + "slight = 1\n"
     (tmp_path / "layers.toml").write_text(words, encoding="utf-8")
-    rows = read_table(tmp_path, read_words(tmp_path)).values()
+    rows = read_table(tmp_path / "subjects.csv", read_words(tmp_path).pain).values()
     assert [row.level for row in rows] == [0, 3, 1, None, 0, 1, 2, 3]
 
 
@@ -139,14 +139,14 @@ def test_pain_may_have_levels_by_name_by_another_word_or_on_a_scale(tmp_path: Pa
 )
 def test_levels_that_cannot_be_are_errors(tmp_path: Path, text: str) -> None:
     (tmp_path / "layers.toml").write_text(f"[pain]\n{text}", encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"layers\.toml: pain"):
+    with pytest.raises(SubjectsError, match=r"layers\.toml: pain"):
         read_words(tmp_path)
 
 
 @pytest.mark.parametrize("cuts", ["4", "[4]", "[1, 4]", "[1, 7, 4]", "[1, 4, 4]"])
 def test_a_scale_is_cut_between_all_levels(tmp_path: Path, cuts: str) -> None:
     (tmp_path / "layers.toml").write_text(f"pain_from = {cuts}\n{GRADED}", encoding="utf-8")
-    with pytest.raises(DatasetError, match="pain_from must be 3 increasing numbers"):
+    with pytest.raises(SubjectsError, match="pain_from must be 3 increasing numbers"):
         read_words(tmp_path)
 
 

@@ -36,6 +36,8 @@ def source_flags(scan: Scan) -> Iterator[Flag]:
         yield Flag(concepts.SHEAR_LEFT_OUT, f"Only the B-mode was analyzed; shear wave: {reason}.")
     if note := scan.facts.get("geometry_notes"):
         yield Flag(concepts.GEOMETRY_NOTE, f"Geometry: {note}.")
+    if note := scan.facts.get("pixel_notes"):
+        yield Flag(concepts.PIXEL_NOTE, f"Colors: {note}.")
     if scan.facts.get("lossy"):
         yield Flag(concepts.LOSSY, "The images were compressed with loss before they arrived.")
 
