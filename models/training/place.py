@@ -1,12 +1,13 @@
-"""Fit the gate of models/layer/place: what is typical of lumbar scans, and what a shortfall costs.
+"""Fit the gate of models/layer/place: what is typical of each kind of tissue, and what a shortfall costs.
 
-Typical values come from simulated training people, plain and strained; costs from a logistic regression
-against made negatives, with costs of zero or more; both limits of points from simulated validation people.
+There are two kinds: simulated training people, plain and strained, and published images of real tissue, of which
+``models.training.real_tissue`` keeps the statistics. Costs come from a logistic regression of each against made
+negatives, with costs of zero or more; limits of points from simulated validation people, and from the fit half of
+the real images. The other half was kept out to measure on.
 Run it again whenever the segmentation network is trained: ``python -m models.training.place FOLDER`` reads
 the weights of a folder and writes place.toml beside them.
 """
 
-import hashlib
 import math
 import sys
 from collections.abc import Sequence
@@ -21,13 +22,13 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from models.evaluation.cohort import Cohort, simulate
-from models.layer.place import FILE, REASONS, Norm, Rule, shortfall, statistics
+from models.layer.place import FILE, REASONS, Likeness, Norm, Rule, shortfall, statistics
 from models.layer.weights import Weights, load_weights
 from models.phantom import Protocol, synthesize, varied_request
 from models.phantom.cohort import Split
-from models.scan import Scan
-from models.steps.segment import Layers, Volume, segment
+from models.training.found import digest, find
 from models.training.negatives import negative_of
+from models.training.real_tissue import read_table, weights_of_table
 from models.training.strain import strain
 
 COHORT = 900  # of simulated people whom no network was trained on
@@ -35,6 +36,8 @@ SLICES = 3
 PENALTY = 0.0005  # of squared costs
 ROOM = 1.1  # of points: other people than those of validation must pass as well
 MOST_WITHHELD = 2.5  # percent of plain validation people whose decision is withheld
+MOST_REAL_WITHHELD = 7.5  # the same of real images: so few that less than 1 % of negatives get one
+FITTED = ("still", "moving")
 Statistics = dict[str, float]
 
 
@@ -53,41 +56,45 @@ def fit(folder: Path, out: Path, size: Size = Size()) -> Rule:
     people = _people("train", size.people, folder, size.processes)
     negatives = _negatives(size, folder)
     validation = _people("validation", size.validation_people, folder, size.processes)
-    statement = (
-        f"Fitted on {size.people} simulated lumbar scans, plain and strained, against {size.negatives} made "
-        f"negatives, its limits set on {size.validation_people} more, found by the segmentation network of "
-        f"weights {digest(load_weights(folder))}. No patient image was used."
-    )
-    rule = fit_rule(people, negatives, validation, statement)
+    plain = validation[: len(validation) // 2]
+    kinds = {
+        "simulated": fit_likeness(people, negatives, plain, MOST_WITHHELD),
+        "real": fit_likeness(real_tissue(), negatives, real_tissue(), MOST_REAL_WITHHELD),
+    }
+    rule = Rule(kinds, _statement(size, digest(load_weights(folder))))
     (out / FILE).write_text(_toml(rule), encoding="utf-8")
     return rule
 
 
-def fit_rule(
-    people: Sequence[Statistics],
+def real_tissue() -> list[Statistics]:
+    """Statistics of the published images that the gate is fitted on, without what a screen shows beside them."""
+    return [
+        row.statistics for row in read_table() if row.half == "fit" and row.showing in FITTED
+    ]
+
+
+def fit_likeness(
+    tissue: Sequence[Statistics],
     negatives: Sequence[Statistics],
     validation: Sequence[Statistics],
-    statement: str,
-) -> Rule:
-    """The rule that tells people from negatives; its limits come from validation people, plain ones first."""
-    norms = _costs(_typical(people), people, negatives)
-    most, sure = _limits(norms, validation)
-    return Rule(norms, most, sure, statement)
+    withheld: float,
+) -> Likeness:
+    """What tells a kind of tissue from negatives; ``withheld`` percent of its validation get no decision."""
+    norms = _costs(_typical(tissue), tissue, negatives)
+    return Likeness(norms, *_limits(norms, validation, withheld))
 
 
-def digest(weights: Weights) -> str:
-    """SHA-256 of the segmentation network alone: other networks may change without a new fit."""
-    state = weights.segment.network.state_dict()
-    parts = b"".join(tensor.cpu().numpy().tobytes() for tensor in state.values())
-    return hashlib.sha256(parts).hexdigest()
-
-
-def find(scan: Scan, weights: Weights) -> Layers:
-    """The layers of a scan, as the analysis finds them."""
-    _, row_mm, column_mm = scan.spacing_mm
-    volume = Volume(scan.channel("b-mode"), scan.valid, (row_mm, column_mm))
-    with torch.inference_mode():
-        return segment(volume, weights.segment.slice_wise)
+def _statement(size: Size, weights: str) -> str:
+    images = len({(row.source, row.image) for row in read_table() if row.half == "fit"})
+    text = (
+        f"Fitted on {size.people} simulated lumbar scans, plain and strained, and on {images} published images "
+        f"of limbs, against {size.negatives} made negatives, its limits set on {size.validation_people} more "
+        f"scans and these images, found by the segmentation network of weights {weights}. No lumbar image of a "
+        "patient was used."
+    )
+    if (found_by := weights_of_table()) != weights:
+        text += f" The layers of the published images were found by other weights, {found_by}."
+    return text
 
 
 def _people(split: Split, count: int, folder: Path, processes: int) -> list[Statistics]:
@@ -124,11 +131,11 @@ def _weights(folder: Path) -> Weights:
     return load_weights(folder)
 
 
-def _typical(people: Sequence[Statistics]) -> dict[str, Norm]:
-    """Typical is the lower quartile, so that half of all people lie well above; its spread, down to 2.5 %."""
+def _typical(tissue: Sequence[Statistics]) -> dict[str, Norm]:
+    """Typical is the lower quartile, so that half of all lie well above; its spread, down to 2.5 %."""
     norms = {}
     for name in REASONS:
-        values = [person[name] for person in people]
+        values = [item[name] for item in tissue]
         low, quartile, median = np.nanpercentile(values, (2.5, 25, 50))
         spread = max(quartile - low, median - quartile, 1e-3)
         norms[name] = Norm(round(float(quartile), 4), round(float(spread), 4), 0.0)
@@ -136,12 +143,12 @@ def _typical(people: Sequence[Statistics]) -> dict[str, Norm]:
 
 
 def _costs(
-    norms: dict[str, Norm], people: Sequence[Statistics], negatives: Sequence[Statistics]
+    norms: dict[str, Norm], tissue: Sequence[Statistics], negatives: Sequence[Statistics]
 ) -> dict[str, Norm]:
     """Logistic regression of shortfalls, both sides weighted alike, costs of zero or more."""
-    short = np.array([_short(norms, item) for item in [*people, *negatives]])
-    sign = np.concatenate([np.full(len(people), -1.0), np.ones(len(negatives))])
-    weight = np.where(sign < 0, 0.5 / len(people), 0.5 / len(negatives))
+    short = np.array([_short(norms, item) for item in [*tissue, *negatives]])
+    sign = np.concatenate([np.full(len(tissue), -1.0), np.ones(len(negatives))])
+    weight = np.where(sign < 0, 0.5 / len(tissue), 0.5 / len(negatives))
 
     def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         margin = sign * (short @ values[1:] + values[0])
@@ -161,15 +168,17 @@ def _short(norms: dict[str, Norm], item: Statistics) -> list[float]:
     return [shortfall(item[name], norm) for name, norm in norms.items()]
 
 
-def _limits(norms: dict[str, Norm], validation: Sequence[Statistics]) -> tuple[float, float]:
+def _limits(
+    norms: dict[str, Norm], validation: Sequence[Statistics], withheld: float
+) -> tuple[float, float]:
     """The points that are too many, and those that are too many for a decision.
 
-    The first are ``ROOM`` times the most of any plain validation person, the second those that
-    ``MOST_WITHHELD`` percent of plain validation people exceed.
+    The first are ``ROOM`` times the most of any validation scan, the second those that ``withheld`` percent of
+    validation scans exceed.
     """
     cost = np.array([norm.cost for norm in norms.values()])
-    points = [np.dot(cost, _short(norms, item)) for item in validation[: len(validation) // 2]]
-    most, sure = ROOM * max(points), np.percentile(points, 100 - MOST_WITHHELD)
+    points = [np.dot(cost, _short(norms, item)) for item in validation]
+    most, sure = ROOM * max(points), np.percentile(points, 100 - withheld)
     return math.ceil(1e4 * most) / 1e4, round(float(sure), 4)
 
 
@@ -177,12 +186,13 @@ def _toml(rule: Rule) -> str:
     lines = [
         "# The gate of place.py. Written by models.training.place; do not edit, fit again.",
         f'statement = "{rule.statement}"',
-        f"most_points = {rule.most_points}",
-        f"sure_points = {rule.sure_points}",
     ]
-    for name, norm in rule.norms.items():
-        lines += ["", f"[norms.{name}]", f"typical = {norm.typical}", f"spread = {norm.spread}"]
-        lines += [f"cost = {norm.cost}"]
+    for kind, likeness in rule.kinds.items():
+        lines += ["", f"[kinds.{kind}]", f"most_points = {likeness.most_points}"]
+        lines += [f"sure_points = {likeness.sure_points}"]
+        for name, norm in likeness.norms.items():
+            lines += ["", f"[kinds.{kind}.norms.{name}]", f"typical = {norm.typical}"]
+            lines += [f"spread = {norm.spread}", f"cost = {norm.cost}"]
     return "\n".join(lines) + "\n"
 
 

@@ -25,7 +25,7 @@ from models.layer.weights import load_weights
 from models.phantom import PhantomRequest, synthesize
 from models.scan import Geometry, Scan
 from models.training.negatives import FAMILIES, make_negative
-from models.training.place import find
+from models.training.found import find
 from tests.report_phantom import write_source
 from tests.report_reading import by_kind
 
@@ -91,7 +91,8 @@ def withheld(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scan, Findings]:
         shutil.copy(path, folder)
     text = (SHIPPED / FILE).read_text(encoding="utf-8")
     rule = load_rule(SHIPPED)
-    text = text.replace(f"sure_points = {rule.sure_points}", "sure_points = -1.0")
+    for likeness in rule.kinds.values():
+        text = text.replace(f"sure_points = {likeness.sure_points}", "sure_points = -1.0")
     (folder / FILE).write_text(text, encoding="utf-8")
     scan = synthesize(11, replace(SMALL, shape=(3, 159, 91), spacing_mm=(0.7, 0.227, 0.263))).scan
     return scan, LayerAnalysis(folder).run(scan)
@@ -132,6 +133,6 @@ def test_the_report_and_the_page_say_why_there_is_no_decision(
 
 def test_weights_with_an_earlier_gate_say_how_to_fit_it_anew(tmp_path: Path) -> None:
     text = (SHIPPED / FILE).read_text(encoding="utf-8")
-    (tmp_path / FILE).write_text(text[: text.index("[norms.seamless]")], encoding="utf-8")
+    (tmp_path / FILE).write_text(text.replace("[kinds.", "[before."), encoding="utf-8")
     with pytest.raises(WeightsError, match=r"fit it anew: python -m models\.training\.place"):
         load_rule(tmp_path)

@@ -151,17 +151,15 @@ def test_levels_that_cannot_be_are_named(folder, lines, key):
     refused(folder, str(folder / CARD), "pain_b.", key)
 
 
-@pytest.mark.parametrize("key", ["most_points", "norms.sure.cost", "norms.lying"])
+@pytest.mark.parametrize("key", ["kinds.real.most_points", "kinds.real.norms.sure.cost", "kinds.simulated.norms.lying"])
 def test_a_broken_gate_is_named(tmp_path, key):
     text = (SHIPPED / GATE).read_text(encoding="utf-8")
     table, _, name = key.rpartition(".")
-    if name == "cost":
-        head, rest = text.split(f"[{table}]")
-        text = f"{head}[{table}]" + rest.replace("cost = ", "price = ", 1)
-    elif table:
+    if name == "lying":
         text = text.replace(f"[{key}]", f"[{key}x]")
     else:
-        text = text.replace(f"{key} = ", f'{key} = "" #', 1)
+        head, rest = text.split(f"[{table}]\n")
+        text = f"{head}[{table}]\n" + rest.replace(f"{name} = ", f'{name} = "" #', 1)
     (tmp_path / GATE).write_text(text, encoding="utf-8")
     with pytest.raises(WeightsError, match=f"{GATE}: {key} is "):
         load_rule(tmp_path)

@@ -2,9 +2,10 @@
 
 The segmentation network labels whatever it is given. So a scan is judged by what was found in it:
 statistics of the borders of the layers and of the texture between them. Each is compared with its typical
-value in simulated lumbar scans; falling short costs points, exceeding it wins nothing. Too many points in
-sum, and the scan is refused for the statistic that cost most; nearly too many, and no decision may rest on
-it. What is typical, and what a shortfall costs, stands in place.toml, which ``models.training.place`` writes.
+value in simulated lumbar scans, and again with that in images of real tissue, as their textures differ; falling
+short costs points, exceeding it wins nothing. The scan must be like one of the two. Too many points in sum for
+both, and it is refused for the statistic that cost most; nearly too many, and no decision may rest on it. What
+is typical, and what a shortfall costs, stands in place.toml, which ``models.training.place`` writes.
 """
 
 import math
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.analysis import Refusal, WeightsError
-from models.layer.card import read_card
+from models.layer.card import Card, read_card
 from models.layer.place.borders import of_borders
 from models.layer.place.texture import of_texture
 from models.layer.place.view import view_of
@@ -22,6 +23,7 @@ from models.steps.segment import Layers
 
 FILE = "place.toml"
 MOST_SPREADS = 8.0  # one statistic costs no more than this
+KINDS = ("simulated", "real")
 NOT_LUMBAR = "This does not look like a scan of the lower back"
 
 REASONS = {
@@ -69,24 +71,32 @@ class Norm:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """The norm of each statistic, two limits of points, and what it was all fitted on.
+class Likeness:
+    """What one kind of tissue is like: the norm of each statistic, and two limits of points.
 
-    most_points  more are too many: the scan is refused.
+    most_points  more are too many: the scan is not of this kind.
     sure_points  more are too many for a decision, which is then withheld.
     """
 
     norms: Mapping[str, Norm]
     most_points: float
     sure_points: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The kinds of tissue that a scan may be like, by name, and what it was all fitted on."""
+
+    kinds: Mapping[str, Likeness]
     statement: str
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The verdict on one scan: its statistics, what each cost, and both limits of the rule."""
+    """The verdict on one scan: its statistics, the kind it is most like, what each cost, and both limits."""
 
     statistics: Mapping[str, float]
+    kind: str
     points: Mapping[str, float]
     most_points: float
     sure_points: float
@@ -127,9 +137,23 @@ def check_place(scan: Scan, layers: Layers, rule: Rule) -> Place:
 
 def judge(scan: Scan, layers: Layers, rule: Rule) -> Place:
     """Compare a scan and the layers found in it with what is typical."""
-    found = statistics(scan, layers)
-    points = {name: _points(found[name], norm) for name, norm in rule.norms.items()}
-    return Place(found, points, rule.most_points, rule.sure_points)
+    return verdict(statistics(scan, layers), rule)
+
+
+def verdict(found: Mapping[str, float], rule: Rule) -> Place:
+    """Compare the statistics of a scan with what is typical of each kind of tissue; the best of them counts."""
+    places = (_compared(found, kind, likeness) for kind, likeness in rule.kinds.items())
+    return min(places, key=_rank)
+
+
+def _compared(found: Mapping[str, float], kind: str, likeness: Likeness) -> Place:
+    points = {name: _points(found[name], norm) for name, norm in likeness.norms.items()}
+    return Place(found, kind, points, likeness.most_points, likeness.sure_points)
+
+
+def _rank(place: Place) -> tuple[bool, bool, float]:
+    refused, doubted = place.total > place.most_points, place.total > place.sure_points
+    return refused, doubted, place.total - place.most_points
 
 
 def shortfall(value: float, norm: Norm) -> float:
@@ -152,18 +176,21 @@ def load_rule(folder: Path) -> Rule | None:
     if not path.exists():
         return None
     card = read_card(path)
-    if set(REASONS) - set(card.part("norms").table):
+    if "kinds" not in card.table:
         raise WeightsError(
             f"{path} is of an earlier gate; fit it anew: python -m models.training.place {folder}"
         )
+    kinds = {kind: _likeness(card.part("kinds").part(kind)) for kind in KINDS}
+    return Rule(kinds, card.text("statement"))
+
+
+def _likeness(card: Card) -> Likeness:
     tables = {name: card.part("norms").part(name) for name in REASONS}
     norms = {
         name: Norm(table.number("typical"), table.above("spread", 0), table.number("cost"))
         for name, table in tables.items()
     }
-    return Rule(
-        norms, card.number("most_points"), card.number("sure_points"), card.text("statement")
-    )
+    return Likeness(norms, card.number("most_points"), card.number("sure_points"))
 
 
 def statistics(scan: Scan, layers: Layers) -> dict[str, float]:
