@@ -1,9 +1,9 @@
 """Fit the gate of models/layer/place: what is typical of each kind of tissue, and what a shortfall costs.
 
-There are two kinds: simulated training people, plain and strained, and published images of real tissue, of which
-``models.training.real_tissue`` keeps the statistics. Costs come from a logistic regression of each against made
-negatives, with costs of zero or more; limits of points from simulated validation people, and from the fit half of
-the real images. The other half was kept out to measure on.
+There are two kinds: simulated training people, plain and strained, and published images of real tissue, of
+which ``models.training.real_tissue`` keeps the statistics. Costs come from a logistic regression of each
+against made negatives, with costs of zero or more; limits of points from simulated validation people, and
+from the fit half of the real images. The other half is kept out to measure on.
 Run it again whenever the segmentation network is trained: ``python -m models.training.place FOLDER`` reads
 the weights of a folder and writes place.toml beside them.
 """
@@ -67,10 +67,8 @@ def fit(folder: Path, out: Path, size: Size = Size()) -> Rule:
 
 
 def real_tissue() -> list[Statistics]:
-    """Statistics of the published images that the gate is fitted on, without what a screen shows beside them."""
-    return [
-        row.statistics for row in read_table() if row.half == "fit" and row.showing in FITTED
-    ]
+    """Statistics of the published images that the gate is fitted on, without the rest of the screen."""
+    return [row.statistics for row in read_table() if row.half == "fit" and row.showing in FITTED]
 
 
 def fit_likeness(
@@ -87,10 +85,10 @@ def fit_likeness(
 def _statement(size: Size, weights: str) -> str:
     images = len({(row.source, row.image) for row in read_table() if row.half == "fit"})
     text = (
-        f"Fitted on {size.people} simulated lumbar scans, plain and strained, and on {images} published images "
-        f"of limbs, against {size.negatives} made negatives, its limits set on {size.validation_people} more "
-        f"scans and these images, found by the segmentation network of weights {weights}. No lumbar image of a "
-        "patient was used."
+        f"Fitted on {size.people} simulated lumbar scans, plain and strained, and on {images} published "
+        f"images of limbs, against {size.negatives} made negatives, its limits set on "
+        f"{size.validation_people} more scans and these images, found by the segmentation network of weights "
+        f"{weights}. No lumbar image of a patient was used."
     )
     if (found_by := weights_of_table()) != weights:
         text += f" The layers of the published images were found by other weights, {found_by}."
@@ -173,8 +171,8 @@ def _limits(
 ) -> tuple[float, float]:
     """The points that are too many, and those that are too many for a decision.
 
-    The first are ``ROOM`` times the most of any validation scan, the second those that ``withheld`` percent of
-    validation scans exceed.
+    The first are ``ROOM`` times the most of any validation scan, the second those that ``withheld`` percent
+    of validation scans exceed.
     """
     cost = np.array([norm.cost for norm in norms.values()])
     points = [np.dot(cost, _short(norms, item)) for item in validation]

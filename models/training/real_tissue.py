@@ -1,11 +1,11 @@
 """Real tissue: the statistics of published images of layered limbs, which the gate must not refuse.
 
-The images are not part of this project; what the gate reads of them is, in real_tissue.csv, and that suffices to
-fit. The statistics follow from the segmentation network, so compute them anew whenever it is trained:
+The images are not part of this project; what the gate reads of them is, in real_tissue.csv, and that suffices
+to fit. The statistics follow from the segmentation network, so compute them anew whenever it is trained:
 ``python -m models.training.real_tissue WEIGHTS IMAGES`` reads a folder with one folder of images per source.
 
-The images have no spacing: their depth is drawn. They are single: each is shown still, as a short sweep that moves a
-little, and still with all that the screen shows beside it.
+The images have no spacing: their depth is drawn. They are single: each is shown still, as a short sweep that
+moves a little, and still with all that the screen shows beside it.
 """
 
 import csv
@@ -139,7 +139,7 @@ def read_table(path: Path = TABLE) -> list[Row]:
 
 def weights_of_table(path: Path = TABLE) -> str:
     """Digest of the segmentation network that the table was computed with."""
-    return path.read_text(encoding="utf-8").split("weights ", 1)[1].split(".", 1)[0]
+    return path.read_text(encoding="utf-8").split("segmentation network ", 1)[1].split(".", 1)[0]
 
 
 def write_table(folder: Path, images: Path, out: Path = TABLE, processes: int = 1) -> None:
@@ -239,8 +239,12 @@ def _weights(folder: Path) -> Weights:
 
 def _csv(rows: Sequence[Row], weights: str) -> str:
     text = io.StringIO()
-    text.write("# Statistics of the gate, of published images of real tissue. No image is part of this project.\n")
-    text.write(f"# Written by models.training.real_tissue with the segmentation network of weights {weights}.\n")
+    text.write(
+        "# Statistics of the gate, of published images of real tissue, none part of this project.\n"
+    )
+    text.write(
+        f"# Written by models.training.real_tissue with the segmentation network {weights}.\n"
+    )
     for source in SOURCES:
         text.write(f"# {source.folder}: {source.licence}. {source.attribution}.\n")
     writer = csv.writer(text, lineterminator="\n")

@@ -17,8 +17,8 @@ from models.layer.place import MOST_SPREADS, REASONS, Norm, check_place, judge, 
 from models.layer.weights import load_weights
 from models.phantom import Protocol, synthesize, varied_request
 from models.scan import Geometry, Scan
-from models.training.negatives import KINDS, make_negative
 from models.training.found import digest, find
+from models.training.negatives import KINDS, make_negative
 
 SHIPPED = Path(models.layer.__file__).parent
 SWEEP = Protocol(slices=3, row_mm=(0.2, 0.25), column_mm=(0.3, 0.4))

@@ -24,8 +24,8 @@ from models.layer.place import FILE, judge, load_rule
 from models.layer.weights import load_weights
 from models.phantom import PhantomRequest, synthesize
 from models.scan import Geometry, Scan
-from models.training.negatives import FAMILIES, make_negative
 from models.training.found import find
+from models.training.negatives import FAMILIES, make_negative
 from tests.report_phantom import write_source
 from tests.report_reading import by_kind
 

@@ -151,7 +151,9 @@ def test_levels_that_cannot_be_are_named(folder, lines, key):
     refused(folder, str(folder / CARD), "pain_b.", key)
 
 
-@pytest.mark.parametrize("key", ["kinds.real.most_points", "kinds.real.norms.sure.cost", "kinds.simulated.norms.lying"])
+@pytest.mark.parametrize(
+    "key", ["kinds.real.most_points", "kinds.real.norms.sure.cost", "kinds.simulated.norms.lying"]
+)
 def test_a_broken_gate_is_named(tmp_path, key):
     text = (SHIPPED / GATE).read_text(encoding="utf-8")
     table, _, name = key.rpartition(".")

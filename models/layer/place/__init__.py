@@ -2,10 +2,11 @@
 
 The segmentation network labels whatever it is given. So a scan is judged by what was found in it:
 statistics of the borders of the layers and of the texture between them. Each is compared with its typical
-value in simulated lumbar scans, and again with that in images of real tissue, as their textures differ; falling
-short costs points, exceeding it wins nothing. The scan must be like one of the two. Too many points in sum for
-both, and it is refused for the statistic that cost most; nearly too many, and no decision may rest on it. What
-is typical, and what a shortfall costs, stands in place.toml, which ``models.training.place`` writes.
+value in simulated lumbar scans, and again with that in images of real tissue, as their textures differ;
+falling short costs points, exceeding it wins nothing. The scan must be like one of the two. Too many points
+in sum for both, and it is refused for the statistic that cost most; nearly too many, and no decision may
+rest on it. What is typical, and what a shortfall costs, stands in place.toml, which
+``models.training.place`` writes.
 """
 
 import math
@@ -141,7 +142,7 @@ def judge(scan: Scan, layers: Layers, rule: Rule) -> Place:
 
 
 def verdict(found: Mapping[str, float], rule: Rule) -> Place:
-    """Compare the statistics of a scan with what is typical of each kind of tissue; the best of them counts."""
+    """Compare the statistics of a scan with what is typical of each kind of tissue; the best counts."""
     places = (_compared(found, kind, likeness) for kind, likeness in rule.kinds.items())
     return min(places, key=_rank)
 
