@@ -36,7 +36,7 @@ SLICES = 3
 PENALTY = 0.0005  # of squared costs
 ROOM = 1.1  # of points: other people than those of validation must pass as well
 MOST_WITHHELD = 2.5  # percent of plain validation people whose decision is withheld
-MOST_REAL_WITHHELD = 7.5  # the same of real images: so few that less than 1 % of negatives get one
+MOST_REAL_WITHHELD = 25.0  # the same of real images: with fewer, over 1 % of made negatives get one
 FITTED = ("still", "moving")
 Statistics = dict[str, float]
 

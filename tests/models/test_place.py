@@ -108,15 +108,19 @@ def test_weights_without_a_rule_have_no_gate(tmp_path):
 @pytest.mark.skipif(
     "DICOM_NODE_TEST_DATA" not in os.environ, reason="DICOM_NODE_TEST_DATA is not set"
 )
-def test_real_ultrasound_of_other_places_is_refused(shipped):
+def test_real_ultrasound_of_other_places_gets_no_decision(shipped):
+    """Nearly all of it is refused; vessels under skin and muscle are near layered tissue."""
     folder = Path(os.environ["DICOM_NODE_TEST_DATA"], "us_dicom")
-    passed = []
+    not_refused, undoubted = [], []
     for name, shows in ULTRASOUND.items():
         (path,) = folder.glob(f"*{name}*")
         place = look(as_scan(path), shipped)
         if place.reason is None:
-            passed.append((shows, dict(place.points)))
-    assert len(passed) <= 0.05 * len(ULTRASOUND), passed
+            not_refused.append((shows, place.total))
+        if place.doubt is None:
+            undoubted.append((shows, place.total))
+    assert not undoubted
+    assert len(not_refused) <= 1, not_refused
 
 
 def as_scan(path):
