@@ -1,6 +1,7 @@
 """The gate on real layered tissue: published images of limbs must not be refused."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +45,25 @@ def test_no_image_is_in_both_halves():
     assert {row.half for row in read_table()} == {"fit", "held-out"}
 
 
-@pytest.mark.parametrize(("showing", "share"), [("still", 0.1), ("moving", 0.1)])
-def test_nearly_no_held_out_image_of_real_tissue_is_refused(showing, share):
+@pytest.mark.parametrize("showing", ["still", "moving", "whole"])
+def test_nearly_no_held_out_image_of_real_tissue_is_refused(showing):
+    """Nor is the decision withheld for most of them."""
     rule = load_rule(SHIPPED)
-    rows = held_out(showing)
-    assert len(rows) > 50
-    refused = [row.image for row in rows if verdict(row.statistics, rule).reason]
-    assert len(refused) <= share * len(rows), refused
+    verdicts = {row.image: verdict(row.statistics, rule) for row in held_out(showing)}
+    assert len(verdicts) > 50
+    refused = [image for image, place in verdicts.items() if place.reason]
+    undoubted = [image for image, place in verdicts.items() if place.doubt is None]
+    assert len(refused) <= 0.05 * len(verdicts), refused
+    assert len(undoubted) >= 0.5 * len(verdicts)
+
+
+def test_real_tissue_is_not_like_simulated_tissue_alone():
+    """Why there are two kinds: by the first alone, half of the images would be refused."""
+    rule = load_rule(SHIPPED)
+    alone = replace(rule, kinds={"simulated": rule.kinds["simulated"]})
+    rows = held_out("still", "moving")
+    refused = [row.image for row in rows if verdict(row.statistics, alone).reason]
+    assert len(refused) > 0.3 * len(rows), "one kind is enough now"
 
 
 @pytest.mark.skipif(
