@@ -9,7 +9,8 @@ from models.layer.place import FILE
 SHIPPED = Path(models.layer.__file__).parent
 GATE_KEPT = (
     "The gate that refuses scans without lumbar layers is the shipped one, fitted to the shipped network, "
-    "simulated scans and images of limbs; if it refuses yours, fit it anew: python -m models.training.place FOLDER"
+    "simulated scans and images of limbs; if it refuses yours, fit it anew: python -m "
+    "models.training.place FOLDER"
 )
 
 
