@@ -56,7 +56,7 @@ LONG_FILES = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each worker begins with its long files, so that none of them is waited for alone at the end.
 
-    xdist gives every worker one run of neighbors, of the same length; whoever is done first takes from others.
+    xdist gives every worker one run of neighbors, all of one length; whoever is done takes from others.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     first: list[list[pytest.Item]] = [[] for _ in range(workers)]
