@@ -85,7 +85,7 @@ def process(
 ) -> None:
     """Analyze files without any network: SEG, SR, map, findings.json, report.html and overlay.png.
 
-    With [[destinations]] in the configuration, each has a folder with what it would get.
+    With destinations in the configuration, each has a folder with what it would get.
 
     Exit status: 0 results written, 3 all refused (reasons printed and in findings.json),
     2 wrong usage.

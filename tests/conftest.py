@@ -42,6 +42,36 @@ trials.load_profile("shared")
 ADDITIONAL_CONTEXTS = [build_context(ParametricMapStorage), build_context(Verification)]
 
 
+LONG_FILES = {
+    "test_viewer.py": 0,
+    "test_wheel.py": 1,
+    "test_readers.py": 1,
+    "test_hostile.py": 2,
+    "test_cohort_command.py": 2,
+    "test_evaluation.py": 2,
+}
+"""Files that take a minute or more, and the worker (of three) that begins with each."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each worker begins with its long files, so that none of them is waited for alone at the end.
+
+    xdist gives every worker one run of neighbors, all of one length; whoever is done takes from others.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    others = [item for item in items if item.path.name not in LONG_FILES]
+    for item in items:
+        if item.path.name in LONG_FILES:
+            first[LONG_FILES[item.path.name] % workers].append(item)
+    ordered: list[pytest.Item] = []
+    for number, mine in enumerate(first):
+        room = (len(items) - len(ordered)) // (workers - number) - len(mine)
+        ordered += mine + others[:room]
+        others = others[room:]
+    items[:] = ordered
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Where peers are required, a skipped peer test is a failure."""

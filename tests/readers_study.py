@@ -40,6 +40,11 @@ class ReaderCase:
         """In the order of the slices."""
         return list(self.study.acquisitions[0].sources[0].paths)
 
+    @property
+    def knows_step(self) -> bool:
+        """Whether the distance of the frames is known; where not, the names of the layers say so."""
+        return self.study.acquisitions[0].scan.geometry.frame_step_known
+
     def paths(self, destination: str, kind: str) -> list[Path]:
         """What one destination gets of a kind."""
         return [item.path for item in self.written if destination in item.due and item.kind == kind]

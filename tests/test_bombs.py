@@ -90,9 +90,12 @@ def test_what_does_not_fit_beside_the_first_sweep_is_unused(tmp_path: Path) -> N
     scan = make_scan()
     first = write_study(scan, tmp_path / "first", Style("frames"))
     second = write_study(scan, tmp_path / "second", Style("frames", seed=1))
-    study_uid = dcmread(first[0]).StudyInstanceUID
+    header = dcmread(first[0])
+    study_uid = header.StudyInstanceUID
+    keywords = ("StudyInstanceUID", "PatientID", "PatientName")
+    of_one_patient = {header[key].tag: header[key] for key in keywords}
     for path in second:
-        edit(path, lambda dataset: setattr(dataset, "StudyInstanceUID", study_uid))
+        edit(path, lambda dataset: dataset.update(of_one_patient))
     instances, _ = store([*first, *second])
     study = assemble_study(study_uid, 1, instances, (), int(1.5 * scan.voxels.nbytes))
     assert len(study.acquisitions) == 1

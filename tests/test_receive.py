@@ -23,7 +23,7 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 
 from dicom_node.deliver import deliver, echo
-from dicom_node.errors import Declined, Unreachable
+from dicom_node.errors import Declined, Rejected, Unreachable
 from dicom_node.receive.contexts import STORAGE, TRANSFER_SYNTAXES
 from dicom_node.settings import Destination
 from tests.conftest import RunningNode, make_study, peer, start_node, study_uid_of, wait_for
@@ -259,7 +259,7 @@ def test_slow_and_lying_clients_do_not_stop_the_others(receiver: RunningNode) ->
 
 
 def test_a_wrong_ae_title_is_rejected(receiver: RunningNode) -> None:
-    with pytest.raises(Declined, match="AE title not recogni"):
+    with pytest.raises(Rejected, match="AE title not recogni"):
         echo(Destination("node", "OTHER", "127.0.0.1", receiver.node.port), "SCANNER")
 
 

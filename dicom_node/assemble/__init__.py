@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from dicom_node.assemble.facts import declaration
 from dicom_node.assemble.grouping import Stack, group
 from dicom_node.assemble.identity import choose_spokesman, one_patient
-from dicom_node.assemble.instances import malformed, read
+from dicom_node.assemble.instances import Instance, malformed, read
 from dicom_node.assemble.pairing import pair
 from dicom_node.assemble.placement import Placed, place
 from dicom_node.assemble.scans import assemble_scan
@@ -66,10 +66,8 @@ def assemble_study(
         warnings.simplefilter("ignore")
         cautions = one_patient(study_uid, instances, sources)
         desk = _Desk(study_uid, sources, largest_bytes)
-        images, rejected = read(study_uid, instances, largest_bytes)
-        for image in images:
-            declared = declaration(image, sources)
-            read_as(image.header, declared.character_set if declared else "")
+        found, rejected = read(study_uid, instances, largest_bytes)
+        images = [image for image in found if _is_decoded(image, desk, rejected)]
         stacks, unclear = group(study_uid, images)
         placed = _place_all(desk, stacks)
         tissue = [item for item in placed if item.stack.kind == "b-mode"]
@@ -81,6 +79,18 @@ def assemble_study(
         raise _cause(study_uid, [error for _, error in rejected], [error for _, error in failures])
     unused = _unused(failures, acquisitions, instances)
     return Study(study_uid, generation, acquisitions, unused, cautions, spokesman)
+
+
+def _is_decoded(image: Instance, desk: _Desk, rejected: list[tuple[Unused, StudyError]]) -> bool:
+    """Have the text of an image in the characters that the site declares; put it aside if it is damaged."""
+    try:
+        with malformed(desk.study_uid, "manufacturer, model or station cannot be read"):
+            declared = declaration(image, desk.sources)
+            read_as(image.header, declared.character_set if declared else "")
+    except StudyError as error:
+        rejected.append((Unused(image.stored.sop_instance_uid, error.reason), error))
+        return False
+    return True
 
 
 def _place_all(desk: _Desk, stacks: Sequence[Stack]) -> list[Placed]:

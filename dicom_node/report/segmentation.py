@@ -48,7 +48,8 @@ def build_segmentation(origin: Origin) -> hd.seg.Segmentation:
         )
     refer_to_sources(result, origin)
     _name_side(result, origin)
-    if not _knows_step(origin):
+    # A viewer that places companion images needs the step that they are placed by.
+    if not _knows_step(origin) and not origin.form.companion:
         measures = result.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
         measures.pop("SpacingBetweenSlices", None)
     if origin.form.seg == "binary" and origin.form.encoding != "j2k":
