@@ -20,7 +20,7 @@ from dicom_node.access.command import app as access
 from dicom_node.errors import NodeError, SettingsError
 from dicom_node.jobs_cli import app as jobs
 from dicom_node.options import Analysis, Config, OtherWeights
-from dicom_node.orders import EvaluationOrder, PhantomOrder, spread
+from dicom_node.orders import EvaluationOrder, PhantomOrder, TrainingOrder, spread
 from dicom_node.send import send
 from dicom_node.settings import Settings, load
 
@@ -157,41 +157,19 @@ def conformance() -> None:
 
 
 @app.command()
-def train(
-    analysis: Analysis,
-    out: Annotated[Path, typer.Option(help="Folder for weights, curves and card.")] = Path("runs"),
-    config: Annotated[
-        Path | None,
-        typer.Option(help="How to train, as layer.toml of `init`. Without it: as shipped."),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Your own data: DICOM with SEG, or NIfTI pairs, beside subjects.csv. Without it: the "
-            "simulator.",
-            exists=True,
-            file_okay=False,
-        ),
-    ] = None,
-    node: Annotated[
-        Path | None,
-        typer.Option(help="The node's TOML, for geometry that it declares of a scanner."),
-    ] = None,
-    own: Annotated[
-        bool, typer.Option("--own", help="Take the node's own SEG as truth, too; else refused.")
-    ] = False,
-) -> None:
+@spread
+def train(analysis: Analysis, order: TrainingOrder) -> None:
     """Train an analysis; shows progress, writes weights with their card.
 
     With --data: fine-tunes on a site's own images and masks. The same command continues what was cut off.
     """
     _known(analysis, "models.training")
-    config = config or import_module("models.training.config").SHIPPED
+    config = order.config or import_module("models.training.config").SHIPPED
     with _told():
-        if data is None:
-            _call("models.training:main", analysis, config, out)
+        if order.data is None:
+            _call("models.training:main", analysis, config, order.out)
         else:
-            _train_site(data, config, load(node), out, own)
+            _train_site(order.data, config, load(order.node), order.out, order.own)
 
 
 def _train_site(data: Path, config: Path, settings: Settings, out: Path, own: bool) -> None:

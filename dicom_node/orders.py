@@ -60,6 +60,33 @@ class EvaluationOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingOrder:
+    """How an analysis is trained, on what, and where the weights go."""
+
+    out: Annotated[Path, typer.Option(help="Folder for weights, curves and card.")] = Path("runs")
+    config: Annotated[
+        Path | None,
+        typer.Option(help="How to train, as layer.toml of `init`. Without it: as shipped."),
+    ] = None
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your own data: DICOM with SEG, or NIfTI pairs, beside subjects.csv. Without it: the "
+            "simulator.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None
+    node: Annotated[
+        Path | None,
+        typer.Option(help="The node's TOML, for geometry that it declares of a scanner."),
+    ] = None
+    own: Annotated[
+        bool, typer.Option("--own", help="Take the node's own SEG as truth, too; else refused.")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
 class SendOrder:
     """Who sends, and by which certificates where it is encrypted; else they are as in [tls] of ``config``."""
 

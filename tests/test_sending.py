@@ -14,26 +14,14 @@ import pytest
 from dicom_node import index, jobs
 from dicom_node.jobs import Delivery
 from tests.conftest import Pacs, RunningNode, make_study, start_node, study_uid_of, wait_for
-
-
-@contextlib.contextmanager
-def stderr_into(path: Path) -> Iterator[None]:
-    """What processes that are started meanwhile say."""
-    kept = os.dup(2)
-    with path.open("w") as file:
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+from tests.guarded import errors_into
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningNode, Pacs, Path]]:
     archive, folder = Pacs("pacs"), tmp_path_factory.mktemp("node")
     with contextlib.ExitStack() as stack:
-        with stderr_into(folder / "log"):
+        with errors_into(folder / "log"):
             node = stack.enter_context(start_node(folder, archive.destination))
         yield node, archive, folder / "log"
     archive.stop()
